@@ -1,0 +1,53 @@
+"""Ask a broker, over a plain socket, whether it serves: no client library, no event loop."""
+
+import socket
+import struct
+
+_METADATA = 3
+_VERSION = 1
+_CORRELATION = 7
+#: Metadata v1, null client id, and no topic asked for. Source: Kafka protocol guide, "Metadata".
+_REQUEST = struct.pack(">hhihi", _METADATA, _VERSION, _CORRELATION, -1, 0)
+
+
+def serves(port: int, timeout_s: float = 1.0) -> bool:
+    """Tell whether a broker on 127.0.0.1 answers, and counts itself among the brokers (in KRaft: is unfenced)."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(struct.pack(">i", len(_REQUEST)) + _REQUEST)
+            (size,) = struct.unpack(">i", _read(connection, 4))
+            answer = _read(connection, size)
+    except OSError:
+        return False
+    correlation, brokers = struct.unpack_from(">ii", answer)
+    return bool(correlation == _CORRELATION and brokers > 0)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As Kafka does: connections in TIME_WAIT from a broker that stopped just now are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        chunk = connection.recv(size - len(received))
+        if not chunk:
+            raise ConnectionError("the peer closed the connection")
+        received += chunk
+    return bytes(received)
