@@ -1,0 +1,73 @@
+"""What a poll brings: the records of one partition and the offsets that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["Batch", "Record"]
+
+
+class Record(Protocol):
+    """A consumed Kafka record; aiokafka's ``ConsumerRecord`` fits."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...  # noqa: D102
+
+
+class Batch:
+    """Records polled together from one partition; covers the offsets ``[start, end)``.
+
+    ``start`` is where the last poll or seek left the partition, ``end`` the consumer's position
+    after this poll. Both may lie outside the records: control records, aborted transactions and
+    compacted offsets are passed without a record.
+    """
+
+    __slots__ = ("end", "partition", "records", "start", "topic")
+
+    def __init__(self, topic: str, partition: int, start: int, end: int, records: Sequence[Record]) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.start = start
+        self.end = end
+        self.records = records
+
+    def after(self, offset: int) -> Batch:
+        """Return the part of this batch that begins at `offset`."""
+        if offset <= self.start:
+            return self
+        rest = [record for record in self.records if record.offset >= offset]
+        return Batch(self.topic, self.partition, offset, self.end, rest)
+
+    def cut(self, limit: int) -> list[Batch]:
+        """Return this batch as contiguous batches of at most `limit` records."""
+        records = self.records
+        if len(records) <= limit:
+            return [self]
+        firsts = range(0, len(records), limit)
+        starts = [self.start, *(records[first].offset for first in firsts[1:])]
+        ends = [*starts[1:], self.end]
+        return [
+            Batch(self.topic, self.partition, start, end, records[first : first + limit])
+            for first, start, end in zip(firsts, starts, ends, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.topic}/{self.partition} [{self.start}, {self.end}) {len(self)} records>"

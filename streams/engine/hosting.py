@@ -1,0 +1,116 @@
+"""The Faust app that hosts the engine."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import faust
+
+from streams.engine.lanes import Lanes
+from streams.engine.transport import Transport
+from streams.engine.units import TableLike
+
+__all__ = ["StreamApp", "TableReader"]
+
+V = TypeVar("V")
+
+
+class StreamApp(faust.App):
+    """A Faust app whose input topics are applied by lanes.
+
+    Args:
+        sources: full names of the co-partitioned input topics.
+        partitions: number of partitions of each of them, and of each table.
+        unit_records: most records of one transaction.
+    """
+
+    def __init__(
+        self, id: str, *, sources: frozenset[str], partitions: int, unit_records: int, **options: Any
+    ) -> None:
+        super().__init__(
+            id,
+            # with our transaction manager only: Faust's own producer path loses and doubles records
+            processing_guarantee="exactly_once",
+            Table="streams.engine.table.Table",
+            TableManager="streams.engine.recovery.BatchTableManager",
+            stream_wait_empty=False,
+            # batches that may wait between the consumer and the lanes; the lanes bound records
+            stream_buffer_maxsize=8,
+            stream_recovery_delay=0.0,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=1 << 20,
+            topic_disable_leader=True,
+            topic_partitions=partitions,
+            **options,
+        )
+        self.transport = Transport(self.conf.broker_consumer, self)
+        self.lanes = Lanes(self, sources, partitions, unit_records)
+        self.reader = TableReader(self)
+
+    async def _stop_consumer(self) -> None:
+        # before Faust closes the stores that a commit in flight still writes to
+        await self.lanes.close()
+        await super()._stop_consumer()
+
+
+class TableReader:
+    """Answers what other threads of thought than the lanes ask of the tables; see `reading.Reader`."""
+
+    def __init__(self, app: StreamApp) -> None:
+        self._app = app
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions of each table."""
+        return self._app.lanes.partitions
+
+    def held(self) -> frozenset[int]:
+        """Return the partitions that are recovered and open here."""
+        if not self._app.tables.actives_ready or self._app.rebalancing:
+            return frozenset()
+        return self._app.lanes.numbers()
+
+    def holder(self, partition: int) -> str | None:
+        """Return the base URL of the worker that holds `partition`, as the group's leader told all."""
+        for url, topics in self._app.assignor.changelog_distribution.items():  # type: ignore[attr-defined]
+            if any(partition in numbers for numbers in topics.values()):
+                return str(url)
+        return None
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether this worker serves all that the group gave it, and if not, why."""
+        app = self._app
+        if app.should_stop:
+            return False, "the worker is stopping"
+        if app.consumer_generation_id <= 0:
+            return False, "the worker has not joined its group yet"
+        if app.rebalancing:
+            return False, "the group is rebalancing"
+        if not app.tables.actives_ready:
+            return False, "tables are being recovered from their changelogs"
+        return True, f"partitions {sorted(self.held())}"
+
+    def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
+        """Return the stored value of `key`."""
+        stored = self._store(table, partition).read_many([key])[0]
+        return None if stored is None else table.format.decode(stored)
+
+    def scan(
+        self, table: TableLike[V], partition: int, prefix: bytes, limit: int, after: bytes | None = None
+    ) -> list[tuple[bytes, V]]:
+        """Return entries by key prefix, in order."""
+        decode = table.format.decode
+        page = self._store(table, partition).scan(prefix, limit, after)
+        return [(key, decode(value)) for key, value in page]
+
+    def scan_index(
+        self, table: TableLike[Any], partition: int, prefix: bytes, limit: int, after: bytes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """Return listings by prefix, in order, each cut into entry and key."""
+        listings = self._store(table, partition).scan_index(prefix, limit, after)
+        width = table.format.index_bytes
+        return [(listing[:width], listing[width:]) for listing in listings]
+
+    def _store(self, table: TableLike[Any], partition: int) -> Any:
+        return table.store.partition(partition)  # type: ignore[attr-defined]
+

@@ -1,0 +1,261 @@
+"""Lanes: one bounded queue and one task per partition number, shared by all co-partitioned input topics.
+
+The coverage rule. For each input topic a lane *stands* at one offset: first where the group stood when the
+producer had fenced its predecessor, then at the end of its own last commit. It applies a batch only if
+``start <= stand < end``, without the records below its stand. A batch that ends earlier is a redelivery and
+is dropped. One that starts later is a hole: it is dropped, and the consumer is sought back to the stand.
+This one rule covers what polls, seeks, cancellations and rebalances can do to a batch on its way
+(traps 2, 4, 13 and 15).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from faust.types import TP
+
+from streams.engine import metrics
+from streams.engine.batches import Batch
+from streams.engine.collector import Collector
+from streams.engine.failpoints import passed
+from streams.engine.transactions import commit
+from streams.engine.units import Unit
+
+__all__ = ["Handler", "Lane", "Lanes"]
+
+log = logging.getLogger(__name__)
+
+#: Applies the records of a batch to a unit of work; synchronous, pure but for the unit.
+Handler = Callable[[Batch, Unit], None]
+
+#: Records that may wait in one lane. Trap 20: counted in batches it would hold up the one fetch loop for
+#: all partitions as soon as one lane is slow.
+QUEUE_RECORDS = 50_000
+#: Seconds after which a hole that is still there is sought again.
+SEEK_AGAIN_S = 2.0
+
+#: A queued batch: what it is, the generation it was polled in, who applies it.
+Item = tuple[Batch, int, Handler]
+
+
+class Lane:
+    """The queue and the task of one partition number."""
+
+    def __init__(self, number: int, lanes: Lanes) -> None:
+        self.number = number
+        self.lanes = lanes
+        self.stands: dict[str, int] = {}
+        self.busy = False
+        self._sought: dict[str, tuple[int, float]] = {}
+        self._queue: deque[Item] = deque()
+        self._queued = 0
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self.task = asyncio.create_task(self._run(), name=f"lane-{number}")
+
+    async def put(self, item: Item) -> None:
+        """Queue a batch; waits while the lane is full.
+
+        Trap 12: whoever waited here through a revoke must not slip in behind the drain; the generation
+        is compared again when the batch is taken.
+        """
+        while self._queued > QUEUE_RECORDS and self.lanes.is_open:
+            self._drained.clear()
+            await self._drained.wait()
+        if not self.lanes.is_open:
+            return
+        self._queue.append(item)
+        self._queued += len(item[0])
+        self._filled.set()
+
+    def drop_queue(self) -> None:
+        """Forget what waits; it was not applied and will be polled again."""
+        self._queue.clear()
+        self._queued = 0
+        self._drained.set()
+
+    def open(self, stands: Mapping[str, int]) -> None:
+        """Stand at these offsets."""
+        self.stands = dict(stands)
+        self._sought.clear()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._filled.wait()
+                work = await self._take()
+                if work:
+                    await self._apply(work)
+                elif not self._queue:
+                    self._filled.clear()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Never continue past a batch that was not applied, never recompute one whose commit
+            # outcome is unknown: the worker ends, and recovers what is true from Kafka.
+            log.exception("lane %d: unit of work failed, the worker stops", self.number)
+            self.busy = False
+            await self.lanes.crash(error)
+
+    async def _take(self) -> list[tuple[Batch, Handler]]:
+        """Take what waits as one unit of work, up to the limit of records."""
+        work: list[tuple[Batch, Handler]] = []
+        ends = dict(self.stands)
+        room = self.lanes.unit_records
+        while self._queue and room > 0:
+            batch, generation, handler = self._queue.popleft()
+            self._queued -= len(batch)
+            if generation != self.lanes.generation() or not self.lanes.is_open:
+                continue
+            covered = await self._covered(batch, ends)
+            if covered is None:
+                continue
+            first, *rest = covered.cut(room)
+            for part in reversed(rest):
+                self._queue.appendleft((part, generation, handler))
+                self._queued += len(part)
+            work.append((first, handler))
+            ends[batch.topic] = first.end
+            room -= max(1, len(first))
+        self._drained.set()
+        return work
+
+    async def _covered(self, batch: Batch, ends: dict[str, int]) -> Batch | None:
+        """Apply the coverage rule: return what of the batch is to be applied, or None."""
+        stand = ends.get(batch.topic)
+        if stand is None or batch.end <= stand:
+            return None
+        if batch.start <= stand:
+            return batch.after(stand)
+        await self._heal(batch, stand)
+        return None
+
+    async def _heal(self, batch: Batch, stand: int) -> None:
+        sought, at = self._sought.get(batch.topic, (-1, 0.0))
+        if sought == stand and time.monotonic() - at < SEEK_AGAIN_S:
+            return  # polled before the seek took effect
+        self._sought[batch.topic] = (stand, time.monotonic())
+        metrics.HOLES.inc()
+        log.info("hole before %r: the lane stands at %d, seeking back", batch, stand)
+        await self.lanes.seek(TP(batch.topic, self.number), stand)
+
+    async def _apply(self, work: list[tuple[Batch, Handler]]) -> None:
+        if not self.lanes.is_open:
+            return
+        self.busy = True
+        unit = self.lanes.unit(self.number)
+        for batch, handler in work:
+            handler(batch, unit)
+        ends = {batch.topic: batch.end for batch, _ in work}
+        await self.lanes.commit(unit, {TP(topic, self.number): end for topic, end in ends.items()})
+        passed("ack.before")
+        self.stands.update(ends)
+        self.busy = False
+        self.lanes.committed(unit)
+        passed("ack.after")
+
+
+class Lanes:
+    """All lanes of a worker.
+
+    Lanes are closed from a revoke until the stands of the next generation are known: nothing is queued,
+    nothing is begun.
+    """
+
+    def __init__(self, app: Any, topics: frozenset[str], partitions: int, unit_records: int) -> None:
+        self.app = app
+        self.topics = topics
+        self.partitions = partitions
+        self.unit_records = unit_records
+        self.is_open = False
+        self.collector = Collector()
+        self._began = False
+        self._lanes: dict[int, Lane] = {}
+        self._counters: dict[tuple[int, str], Any] = {}
+
+    async def submit(self, event: Any, handler: Handler) -> None:
+        """Hand an event's batch to the lane of its partition."""
+        batch: Batch = event.value
+        lane = self._lanes.get(batch.partition)
+        if lane is not None and self.is_open:
+            await lane.put((batch, event.message.generation_id, handler))
+
+    def open(self, stands: Mapping[TP, int]) -> None:
+        """Begin a generation: each input partition's lane stands at its offset."""
+        by_number: dict[int, dict[str, int]] = {}
+        for tp, offset in stands.items():
+            by_number.setdefault(tp.partition, {})[tp.topic] = offset
+        for number in set(self._lanes) - set(by_number):
+            self._lanes.pop(number).task.cancel()
+        for number, offsets in by_number.items():
+            if number not in self._lanes:
+                self._lanes[number] = Lane(number, self)
+            self._lanes[number].open(offsets)
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Await the commits in flight and drop what is queued (trap 1)."""
+        self.is_open = False
+        for lane in self._lanes.values():
+            lane.drop_queue()
+        while any(lane.busy and not lane.task.done() for lane in self._lanes.values()):
+            await asyncio.sleep(0.002)
+
+    def stands(self) -> dict[TP, int]:
+        """Return where each input partition stands."""
+        return {
+            TP(topic, number): offset
+            for number, lane in self._lanes.items()
+            for topic, offset in lane.stands.items()
+        }
+
+    def numbers(self) -> frozenset[int]:
+        """Return the partition numbers that have an open lane."""
+        return frozenset(self._lanes) if self.is_open else frozenset()
+
+    def generation(self) -> int:
+        """Return the consumer group's generation."""
+        generation: int = self.app.consumer_generation_id
+        return generation
+
+    def unit(self, number: int) -> Unit:
+        """Return a new unit of work that reads the stores of partition `number`."""
+        if not self._began:
+            self._began = True
+            metrics.FIRST_UNIT.set_to_current_time()
+        return Unit(
+            number,
+            self.partitions,
+            lambda table, keys: table.store.partition(number).read_many(keys),  # type: ignore[attr-defined]
+        )
+
+    async def commit(self, unit: Unit, offsets: Mapping[TP, int]) -> None:
+        """Commit a unit with the producer of its partition."""
+        producer = self.app.consumer.transactions.producers[unit.partition]
+        await commit(producer, self.app.conf.id, unit, offsets)
+
+    def committed(self, unit: Unit) -> None:
+        """Count what became true, and let the collector have its moment between units."""
+        for outcome, count in unit.counts.items():
+            counter = self._counters.get((unit.partition, outcome))
+            if counter is None:
+                counter = metrics.RECORDS.labels(unit.partition, outcome)
+                self._counters[unit.partition, outcome] = counter
+            counter.inc(count)
+        metrics.UNITS.inc()
+        metrics.LAST_COMMIT.set_to_current_time()
+        self.collector.between_units()
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        """Seek the consumer back to a lane's stand."""
+        await self.app.consumer.seek_noted({tp: offset})
+
+    async def crash(self, error: BaseException) -> None:
+        """Stop the worker."""
+        self.is_open = False
+        await self.app.crash(error)

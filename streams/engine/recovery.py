@@ -1,0 +1,131 @@
+"""Recovery and standbys: changelogs are read in batches, each one WriteBatch with its offset.
+
+Faust's `Recovery` stays in charge of what is read when; the loop that applies what was read is ours.
+Faust's swallows every exception, applies records of partitions it does not track to another table, and takes a
+hole for a complete log (``faust/tables/recovery.py``, ``_slurp_changelogs``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from faust.exceptions import ConsistencyError
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from mode import Service
+
+from streams.engine import metrics
+from streams.engine.batches import Batch
+
+__all__ = ["BatchRecovery", "BatchTableManager"]
+
+E_TRUNCATED = """\
+The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to {stored}: \
+what lies between is gone from Kafka. Remove the directory {path} to rebuild the partition from what the \
+changelog still holds, and check that the topic's cleanup.policy is compact only."""
+
+
+class BatchRecovery(Recovery):
+    """Applies changelog batches under the coverage rule, and crashes rather than guesses."""
+
+    def _set_recovery_started(self) -> None:
+        # Faust clears this at the top of its own loop; left set, a second recovery would end at once
+        self.signal_recovery_end.clear()
+        super()._set_recovery_started()
+
+    @Service.task
+    async def _slurp_changelogs(self) -> None:
+        queue = self.tables.changelog_queue
+        while not self.should_stop:
+            try:
+                event = await asyncio.wait_for(queue.get(), timeout=1.0)
+            except asyncio.TimeoutError:
+                self._end_when_complete()
+                continue
+            try:
+                await self._apply(event.value, event.message.generation_id)
+            except Exception as error:
+                self.log.exception("recovery failed, the worker stops")
+                await self.app.crash(error)
+                return
+
+    async def _apply(self, batch: Batch, generation: int) -> None:
+        tp = TP(batch.topic, batch.partition)
+        offsets = self._offsets_of(tp)
+        if offsets is None or generation != self.app.consumer_generation_id:
+            return
+        # offsets holds the last applied offset; None before recovery has asked where the log begins
+        applied = offsets.get(tp)
+        if applied is None:
+            return
+        if batch.start > applied + 1:
+            await self._heal(batch, applied + 1)
+        elif batch.end > applied + 1:
+            self._restore(tp, batch.after(applied + 1))
+            offsets[tp] = batch.end - 1
+        self._end_when_complete()
+
+    def _offsets_of(self, tp: TP) -> Counter[TP] | None:
+        if tp in self.active_tps:
+            return self.active_offsets if self.in_recovery else None
+        return self.standby_offsets if tp in self.standby_tps else None
+
+    def _restore(self, tp: TP, batch: Batch) -> None:
+        table: Any = self.tp_to_table[tp]
+        table.store.partition(tp.partition).restore(batch.records, batch.end - 1)
+        metrics.RESTORED.inc(len(batch))
+
+    async def _heal(self, batch: Batch, stand: int) -> None:
+        """Trap 14: never move the persisted offset over a hole, the store would pass for complete."""
+        metrics.CHANGELOG_HOLES.inc()
+        self.log.info("hole in the changelog before %r, seeking back to %d", batch, stand)
+        tp = TP(batch.topic, batch.partition)
+        await self.app.consumer.seek_noted({tp: stand})  # type: ignore[attr-defined]
+
+    def _end_when_complete(self) -> None:
+        if self.in_recovery and not self.need_recovery():
+            self._set_recovery_ended()
+            self.signal_recovery_end.set()
+        if not self.tables.standbys_ready and not self.standby_remaining_total():
+            self.tables.on_standbys_ready()
+
+    def standby_remaining(self) -> Counter[TP]:
+        """Return the changes that each standby lacks (Faust's fails while an offset is unknown)."""
+        return Counter(
+            {
+                tp: max(0, highwater - (-1 if self.standby_offsets[tp] is None else self.standby_offsets[tp]))
+                for tp, highwater in self.standby_highwaters.items()
+                if highwater is not None
+            }
+        )
+
+    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        stored = {tp: destination[tp] for tp in tps}
+        await super()._build_offsets(consumer, tps, destination, title)
+        for tp in tps:
+            if stored[tp] is not None and destination[tp] > stored[tp]:
+                raise ConsistencyError(self._truncated(tp, destination[tp] + 1, stored[tp]))
+
+    def _truncated(self, tp: TP, first: int, stored: int) -> str:
+        table: Any = self.tp_to_table[tp]
+        path = table.store.partition(tp.partition).path
+        return E_TRUNCATED.format(
+            topic=tp.topic, partition=tp.partition, first=first, stored=stored, path=path
+        )
+
+    def flush_buffers(self) -> None:
+        """Nothing waits: each batch is applied as it comes."""
+
+
+class BatchTableManager(TableManager):
+    """Faust's table manager with our recovery."""
+
+    @property
+    def recovery(self) -> BatchRecovery:
+        """The recovery service of this worker's tables."""
+        if self._recovery is None:
+            self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery  # type: ignore[return-value]

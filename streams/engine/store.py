@@ -1,0 +1,146 @@
+"""One RocksDB for one partition of a table: data, index and changelog offset move together.
+
+Layout, in raw bytes: data under its own key; ``FE "offset"`` holds the offset of the last changelog
+record that the data contains; ``FF + index entry + key`` lists a key in the index. Every write is one
+``WriteBatch`` with the offset in it, so what is on disk is always the state after exactly one
+changelog offset. The write-ahead log is off for that reason: a crash loses the tail that was not flushed
+yet, data and offset alike, and recovery reads it again from the changelog (Kafka Streams does the same,
+``RocksDBStore.java``, ``setDisableWAL``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from streams.engine.batches import Record
+from streams.engine.formats import Format, Write
+
+__all__ = ["PartitionStore"]
+
+OFFSET = b"\xfeoffset"
+INDEX = b"\xff"
+
+#: Shared by every store of the process: a cache per store would multiply by tables and partitions.
+_cache = Cache(128 << 20)
+
+
+def _options() -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(_cache)
+    table.set_bloom_filter(10, False)
+    table.set_index_type(BlockBasedIndexType.binary_search())
+    table.set_cache_index_and_filter_blocks(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(32 << 20)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(2)
+    return options
+
+
+def _without_log() -> WriteOptions:
+    options = WriteOptions()
+    options.disable_wal = True
+    return options
+
+
+class PartitionStore:
+    """The stored half of one table partition."""
+
+    def __init__(self, path: Path, format: Format[Any]) -> None:
+        self.path = path
+        self._format = format
+        self._writing = _without_log()
+        path.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(path), _options())
+
+    @property
+    def offset(self) -> int | None:
+        """Offset of the last changelog record that this store contains."""
+        stored = self._db.get(OFFSET)
+        return None if stored is None else int(stored)
+
+    def read_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Return the stored values of `keys`, in their order."""
+        found: Sequence[bytes | None] = self._db.get(list(keys))
+        return found
+
+    def write(self, writes: Iterable[Write], offset: int) -> None:
+        """Apply what a unit of work changed, and the offset of its last changelog record."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value, was_listed, is_listed in writes:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+            if was_listed != is_listed:
+                if was_listed is not None:
+                    delete(INDEX + was_listed + key)
+                if is_listed is not None:
+                    put(INDEX + is_listed + key, b"")
+        put(OFFSET, b"%d" % offset)
+        self._db.write(batch, self._writing)
+
+    def restore(self, records: Iterable[Record], offset: int) -> None:
+        """Apply changelog records; the index is derived again from their values."""
+        latest = {record.key: record.value for record in records if record.key is not None}
+        self.write(self._as_writes(latest), offset)
+
+    def _as_writes(self, latest: dict[bytes, bytes | None]) -> Iterator[Write]:
+        listed = self._listing()
+        if listed is None:
+            for key, value in latest.items():
+                yield key, value, None, None
+            return
+        for (key, value), before in zip(latest.items(), self.read_many(list(latest)), strict=True):
+            yield key, value, listed(key, before), listed(key, value)
+
+    def _listing(self) -> Callable[[bytes, bytes | None], bytes | None] | None:
+        decode, index = self._format.decode, self._format.index
+        if index is None:
+            return None
+        return lambda key, value: None if value is None else index(key, decode(value))
+
+    def scan(self, prefix: bytes, limit: int, after: bytes | None = None) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` data entries whose keys begin with `prefix`, strictly after `after`."""
+        first = prefix if after is None else after + b"\0"
+        # an iterator shows the data as it was when it was made, and must not outlive this call:
+        # RocksDB keeps its lock as long as one lives
+        entries: Iterator[tuple[bytes, bytes]] = self._db.items(from_key=first)
+        return [
+            (key, value)
+            for key, value in islice(entries, limit)
+            if key.startswith(prefix) and key[:1] < OFFSET[:1]
+        ]
+
+    def scan_index(self, prefix: bytes, limit: int, after: bytes | None = None) -> list[bytes]:
+        """Return up to `limit` listings (entry + key) that begin with `prefix`, strictly after `after`."""
+        first = INDEX + (prefix if after is None else after + b"\0")
+        listings: Iterator[bytes] = self._db.keys(from_key=first)
+        return [listing[1:] for listing in islice(listings, limit) if listing.startswith(INDEX + prefix)]
+
+    def close(self) -> None:
+        """Flush and release the directory, so that another worker of this machine may open it."""
+        self._db.close()
+
+    def destroy(self) -> None:
+        """Remove everything that is stored here; the changelog still has it."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)

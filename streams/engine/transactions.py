@@ -1,0 +1,161 @@
+"""One fenced transactional producer per partition number, and the steps of a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import TransactionManager
+from faust.transport.drivers.aiokafka import server_list
+from faust.types import TP
+
+from streams.engine.failpoints import passed
+from streams.engine.units import Output, Unit
+
+__all__ = ["PartitionTransactions", "commit"]
+
+#: Bytes of one record batch; a single larger record still gets a batch of its own.
+BATCH_BYTES = 900_000
+#: How long the broker lets a transaction of ours stay open when we die in it.
+TRANSACTION_TIMEOUT_MS = 30_000
+
+
+class _CalmRetries(logging.Filter):
+    """Trap 9: while the broker completes the previous transaction (CONCURRENT_TRANSACTIONS, shown to old
+    clients as NotEnoughReplicas), aiokafka warns at each retry. That is the normal course."""  # noqa: D205, D209
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.WARNING and "retrying" in record.getMessage().lower():
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        return True
+
+
+logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
+
+
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, outputs: Iterable[Output]
+) -> tuple[list[Awaitable[Any]], int]:
+    """Queue the outputs in as few record batches as they fit in.
+
+    Returns: the futures of the batches, and the number of records in the last one.
+    """
+    sent: list[Awaitable[Any]] = []
+    builder = producer.create_batch()
+    count = 0
+    for key, value, headers, timestamp_ms in outputs:
+        if builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
+            sent.append(await producer.send_batch(builder, topic, partition=partition))
+            builder = producer.create_batch()
+            builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
+            count = 0
+        count += 1
+    # closed, or a stray send() could append to it
+    builder.close()
+    sent.append(await producer.send_batch(builder, topic, partition=partition))
+    return sent, count
+
+
+async def commit(producer: AIOKafkaProducer, group_id: str, unit: Unit, offsets: Mapping[TP, int]) -> None:
+    """Make all of a unit of work true, or none of it: changelogs, outputs and input offsets.
+
+    The local stores are written last, so they are never ahead of the changelog. What a crash between
+    any two steps leaves behind is told in ``docs/engine.md``.
+    """
+    changes = unit.changes()
+    await producer.begin_transaction()
+    passed("produce.before")
+    for (topic, partition), outputs in unit.outputs.items():
+        await _send(producer, topic, partition, outputs)
+    logged = []
+    for table, writes in changes:
+        records: list[Output] = [(key, value, (), None) for key, value, _, _ in writes]
+        topic = table.changelog_topic_name  # type: ignore[attr-defined]
+        sent, count = await _send(producer, topic, unit.partition, records)
+        logged.append((table, writes, sent[-1], count))
+    passed("produce.after")
+    passed("offsets.before")
+    await producer.send_offsets_to_transaction(
+        {TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(end, "") for tp, end in offsets.items()},
+        group_id,
+    )
+    passed("offsets.after")
+    passed("commit.before")
+    await producer.commit_transaction()
+    passed("commit.after")
+    passed("store.before")
+    for table, writes, last, count in logged:
+        base = (await last).offset
+        table.store.partition(unit.partition).write(writes, base + count - 1)  # type: ignore[attr-defined]
+    passed("store.after")
+
+
+class PartitionTransactions(TransactionManager):
+    """Opens a producer for each partition number that is assigned, and closes it when it is not.
+
+    aiokafka speaks version 0 of the transaction protocol, which does not fence by group generation
+    (KIP-447), hence one transactional id a partition: ``InitProducerId`` fences the former owner and ends
+    what it left open.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.producers: dict[int, AIOKafkaProducer] = {}
+
+    @property
+    def _lanes(self) -> Any:
+        return self.app.lanes  # type: ignore[attr-defined]
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Trap 1: await the commits in flight, or Faust seeks to an offset that one of them is about to move."""
+        await self._lanes.close()
+
+    async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP]) -> None:
+        """Fence, then ask where the lanes stand. Faust awaits this before recovery and before it seeks."""
+        inputs = [tp for tp in assigned if tp.topic in self._lanes.topics and not self._is_standby(tp)]
+        numbers = {tp.partition for tp in inputs}
+        await asyncio.gather(*(self._close(number) for number in set(self.producers) - numbers))
+        await asyncio.gather(*(self._open(number) for number in numbers - set(self.producers)))
+        self._lanes.open(await self.consumer.stands(inputs))  # type: ignore[attr-defined]
+
+    def _is_standby(self, tp: TP) -> bool:
+        return self.app.assignor.is_standby(tp)
+
+    async def _open(self, number: int) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=server_list(self.transport.url, 9092),
+            client_id=f"{self.app.conf.broker_client_id}-{number}",
+            transactional_id=f"{self.app.conf.id}-{number}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            linger_ms=0,
+            # Trap 19: aiokafka compresses lz4 at level 9, a fifth of the worker's CPU
+            compression_type="zstd",
+            max_batch_size=BATCH_BYTES,
+            # Trap 9: 100 ms, the default, between tries while the previous transaction is completed
+            retry_backoff_ms=10,
+        )
+        await producer.start()
+        self.producers[number] = producer
+
+    async def _close(self, number: int) -> None:
+        await self.producers.pop(number).stop()
+
+    async def on_stop(self) -> None:
+        """Trap 16: the lanes first (their commit in flight), then the producers."""
+        await self._lanes.close()
+        await asyncio.gather(*(self._close(number) for number in list(self.producers)))
+
+    async def commit(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """Leave Faust's timed commits out; see `commit` above."""
+        return True
+
+    async def send(self, topic: str, key: Any, value: Any, partition: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send outside of any transaction (timers, commands); Faust would open its own transaction here."""
+        kwargs.pop("transactional_id", None)
+        return await self.producer.send(topic, key, value, partition, *args, **kwargs)
+

@@ -1,0 +1,224 @@
+"""Batch transport: one event a poll and partition instead of two asyncio tasks a record.
+
+Runs in two threads. The consumer's thread owns the positions, so whatever says which offsets a batch
+covers is noted there, in the same step as the seek or the fetch that it describes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streams.engine import metrics
+from streams.engine.batches import Batch
+from streams.engine.transactions import PartitionTransactions
+
+__all__ = ["BatchConsumer", "Transport"]
+
+#: How long the broker may hold a fetch that finds nothing. Trap 18: aiokafka has one fetch per broker in
+#: flight, and one that asks for idle partitions only holds up the busy ones; Faust fixes it at 1,500 ms.
+FETCH_WAIT_MS = 20
+#: How long a poll waits for records, seconds; then control records that were passed are reported.
+POLL_S = 0.1
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The consumer's thread; keeps the note of where each partition's coverage begins."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._covered: dict[TP, int] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    def _assignment(self, consumer: AIOKafkaConsumer) -> Any | None:
+        subscription = consumer._subscription.subscription
+        return subscription.assignment if subscription else None
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        assignment = self._assignment(consumer)
+        if assignment is None:
+            return []
+        for tp in assignment.tps:
+            state = assignment.state_value(tp)
+            if state.has_valid_position:
+                self._covered.setdefault(ensure_TP(tp), state.position)
+        polled = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        if self._assignment(consumer) is not assignment:
+            return []  # of an old assignment: its notes are gone, its positions are sought again
+        return self._batches(assignment, active_partitions, polled)
+
+    def _batches(
+        self, assignment: Any, active: set[TP], polled: Mapping[TopicPartition, list[Any]]
+    ) -> list[Batch]:
+        """Make a batch for each partition whose position moved, records or not.
+
+        Trap 7: control records at a log's end are never delivered, yet the position passes them. An
+        empty batch says so to recovery (which waits for the end) and to the lane (which commits it).
+        """
+        batches = []
+        waiting = False
+        for aiokafka_tp in assignment.tps:
+            tp = ensure_TP(aiokafka_tp)
+            state = assignment.state_value(aiokafka_tp)
+            start = self._covered.get(tp)
+            if tp not in active or start is None or not state.has_valid_position:
+                continue
+            end = state.position
+            if end > start:
+                batches.append(Batch(tp.topic, tp.partition, start, end, polled.get(aiokafka_tp, [])))
+                self._covered[tp] = end
+            waiting = waiting or (state.lso is not None and state.lso > end)
+        if not batches and waiting:
+            metrics.EMPTY_POLLS.inc()
+        return batches
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Forget all coverage notes: every position of this generation is sought or fetched anew."""
+        self._covered.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        self._covered.update({ensure_TP(tp): offset for tp, offset in partitions.items()})
+        await super()._seek_wait(consumer, partitions)
+
+    async def seek_noted(self, offsets: Mapping[TP, int]) -> None:
+        """Seek the partitions that are still ours, each seek and its note in one step."""
+        await self.call_thread(self._seek_noted, offsets)
+
+    async def _seek_noted(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp, offset in offsets.items():
+            topic_partition = TopicPartition(tp.topic, tp.partition)
+            if topic_partition in assigned:
+                consumer.seek(topic_partition, offset)
+                self._covered[tp] = offset
+
+    async def stands(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """Return the group's committed offset of each partition, or its log's start if there is none."""
+        stands: Mapping[TP, int] = await self.call_thread(self._stands, list(partitions))
+        return stands
+
+    async def _stands(self, partitions: list[TP]) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        tps = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        committed = dict(zip(tps, await asyncio.gather(*(consumer.committed(tp) for tp in tps)), strict=True))
+        unknown = [tp for tp in tps if committed[tp] is None]
+        first = await consumer.beginning_offsets(unknown) if unknown else {}
+        return {ensure_TP(tp): first[tp] if committed[tp] is None else committed[tp] for tp in tps}
+
+    async def log_ends(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """Return the log end of each partition, as the broker says now."""
+        ends: Mapping[TP, int] = await self.call_thread(self._ensure_consumer().end_offsets, list(partitions))
+        return ends
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer, polling batches and leaving all offsets to the transactions."""
+
+    _thread: BatchConsumerThread
+    consumer_stopped_errors = driver.Consumer.consumer_stopped_errors
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def stands(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """Return where each input partition's lane begins; ask after fencing only."""
+        return await self._thread.stands(partitions)
+
+    async def seek_noted(self, offsets: Mapping[TP, int]) -> None:
+        """Seek, and note the coverage in the same step."""
+        await self._thread.seek_noted(offsets)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return the log ends. Trap 8: Faust's exactly-once mode asks for the last stable offset, which is
+        None until something was fetched. The producers are fenced already: no transaction is open."""  # noqa: D205, D209
+        return await self._thread.log_ends(partitions)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek the input partitions to where their lanes stand; changelogs are recovery's."""
+        stands = self.app.lanes.stands()  # type: ignore[attr-defined]
+        await self._thread.seek_noted(stands)
+        return dict(stands)
+
+    def _new_offset(self, tp: TP) -> None:
+        """Trap 11: Faust must not commit offsets on its timer, they move inside the transactions."""
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Poll until stopped. Replaces Faust's loop over single records."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await asyncio.sleep(0)
+                await self._poll()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _poll(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        # Trap 2: read before the poll and compared after it, or the records of a poll that straddles a
+        # rebalance pass as records of the new generation
+        generation = self.app.consumer_generation_id
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(0.02)
+            return
+        batches: list[Batch] = await self._getmany(set(active), POLL_S) or []  # type: ignore[assignment]
+        for batch in batches:
+            # Trap 5: by generation only; app.rebalancing stays true for a while after records flow again
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return  # Trap 13: a hole, which the coverage rule finds and heals
+            await self._unless_suspended(self.callback(self._message(batch, generation)))
+
+    async def _unless_suspended(self, delivery: Awaitable[Any]) -> None:
+        """Trap 3: a delivery blocked on flow control must not outlive a rebalance; Faust's race, once a batch."""
+        await self.wait_first(delivery, self.suspend_flow.wait())
+
+    def _message(self, batch: Batch, generation: int) -> ConsumerMessage:
+        tp = TP(batch.topic, batch.partition)
+        return ConsumerMessage(
+            batch.topic,
+            batch.partition,
+            batch.end - 1,
+            time.time(),
+            0,
+            None,
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=generation,
+        )
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Leave out Faust's stall detector: it watches acks, which the lanes do not make."""
+
+
+class Transport(driver.Transport):
+    """aiokafka as Faust drives it, in batches and with one fenced producer per partition."""
+
+    Consumer = BatchConsumer
+    TransactionManager = PartitionTransactions
