@@ -1,0 +1,181 @@
+"""What the inputs say, read once more with the standard library only; see `reference`."""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+STATUSES = ("QUEUED", "SENDING", "SENT", "CANCELLED", "EXPIRED", "FAILED", "DELIVERED", "READ", "CLICKED")
+SOURCES = ("manual", "provider", "webhook", "system")
+MARKS = {
+    "sentAt": "SENT",
+    "deliveredAt": "DELIVERED",
+    "readAt": "READ",
+    "clickedAt": "CLICKED",
+    "failedAt": "FAILED",
+}
+HINTS = ("phoneNumber", "templateId", "channel", "tenant")
+LIMIT_BYTES = 65_536
+HOUR_MS = 3_600_000
+YEAR_1_MS = -62_135_596_800_000
+YEAR_2000_MS = 946_684_800_000
+YEAR_10000_MS = 253_402_300_800_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A Kafka record as it lies in a log; `timestamp` in ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Malformed(Exception):
+    """A record that becomes a dead letter with `code`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def parse(value: bytes | None, stream: str) -> Json:
+    """Return the fields of a record, absent ones as None; raise Malformed with the dead letter's code."""
+    if not value:
+        raise Malformed("empty")
+    if len(value) > LIMIT_BYTES:
+        raise Malformed("too-large")
+    try:
+        body = json.loads(value.decode("utf-8"), parse_constant=refuse)
+    except ValueError:
+        raise Malformed("not-json") from None
+    except RecursionError:
+        raise Malformed("invalid-value") from None
+    if not isinstance(body, dict):
+        raise Malformed("wrong-type")
+    return parse_request(body) if stream == "requests" else parse_status(body)
+
+
+def parse_status(body: Json) -> Json:
+    out: Json = {"messageId": text(body, "messageId", required=True), "track": False}
+    out["status"] = status_of(text(body, "status", required=True))
+    for name in ("provider", "providerMessageId", "id", *HINTS):
+        out[name] = text(body, name)
+    out["source"] = text(body, "source") or "provider"
+    if out["source"] not in SOURCES:
+        raise Malformed("invalid-value")
+    out["attempt"] = whole(body, "attempt", 2**31)
+    out["given"] = moment(body, "timestamp")
+    out |= {mark: moment(body, mark) for mark in MARKS}
+    out["metadata"] = mapping(body, "metadata")
+    error = mapping(body, "error")
+    if error is not None:
+        said = {"code": text(error, "code", required=True), "message": words(error, "message")}
+        out["error"] = present(said | {"details": error.get("details")})
+    return out
+
+
+def parse_request(body: Json) -> Json:
+    if text(body, "type", required=True) != "track":
+        raise Malformed("unsupported-type")
+    names = ("messageId", "phoneNumber", "templateId", "provider")
+    out: Json = {name: text(body, name, required=True) for name in names} | {"track": True}
+    out |= {name: text(body, name) for name in ("channel", "tenant")}
+    out["status"] = status_of(text(body, "initialStatus") or "QUEUED")
+    out["given"] = moment(body, "createdAt")
+    out["duration"] = whole(body, "maxTrackingDuration", 2**53) or 72 * HOUR_MS
+    out["metadata"] = mapping(body, "metadata")
+    return out | {"id": "track", "attempt": None, "source": "system"} | dict.fromkeys(MARKS)
+
+
+def words(body: Json, name: str) -> str:
+    if name not in body:
+        raise Malformed("missing-field")
+    if not isinstance(body[name], str):
+        raise Malformed("wrong-type")
+    return str(body[name])
+
+
+def text(body: Json, name: str, required: bool = False) -> str | None:
+    if body.get(name) is None and not required:
+        return None
+    value = words(body, name)
+    if len(value) > 256 or (name == "messageId" and not value):
+        raise Malformed("invalid-value")
+    return value
+
+
+def status_of(value: str | None) -> str | None:
+    if value not in STATUSES:
+        raise Malformed("unknown-status")
+    return value
+
+
+def whole(body: Json, name: str, limit: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise Malformed("wrong-type")
+    if not 1 <= value < limit:
+        raise Malformed("invalid-value")
+    return value
+
+
+def mapping(body: Json, name: str) -> Json | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise Malformed("wrong-type")
+    return value
+
+
+def moment(body: Json, name: str) -> int | None:
+    """ISO 8601 with a zone, or epoch seconds or milliseconds; in ms."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if type(value) is str:
+        return to_ms(value)
+    if type(value) not in (int, float):
+        raise Malformed("wrong-type")
+    ms = value if abs(value) >= 1e11 else value * 1000
+    if not math.isfinite(ms) or not YEAR_1_MS <= round(ms) < YEAR_10000_MS:
+        raise Malformed("invalid-value")
+    return round(ms)
+
+
+def to_ms(value: str) -> int:
+    try:
+        return round((datetime.fromisoformat(value) - EPOCH) / timedelta(milliseconds=1))
+    except (ValueError, TypeError):  # TypeError: no zone
+        raise Malformed("invalid-value") from None
+
+
+def within(at: int | None, receipt: int) -> bool:
+    return at is not None and YEAR_2000_MS <= at <= receipt + 24 * HOUR_MS
+
+
+def iso(ms: int | None) -> str | None:
+    if ms is None:
+        return None
+    return (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def present(fields: Json) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def refuse(literal: str) -> None:
+    raise ValueError(literal)

@@ -1,0 +1,331 @@
+"""The delivery law once more: naive, sequential, and written apart from the code that it judges.
+
+It must never import ``streams``, ``agents`` or ``tables``: one misunderstanding shared by both would hide
+itself. Everything is recomputed from plain dicts at every input record; speed is no aim here.
+"""
+
+import heapq
+import json
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from .inputs import HINTS, MARKS, STATUSES, Json, Malformed, Raw, compact, iso, parse, present, to_ms, within
+
+FINAL = frozenset(STATUSES[3:])
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The copy that must be made, once, of a misplaced input."""
+
+    input_id: str
+    partition: int
+    key: bytes
+    raw: Raw
+
+
+@dataclass
+class Expected:
+    """What one partition must have come to."""
+
+    events: dict[str, list[Json]] = field(default_factory=dict)  # by message, in order; {id, value, headers}
+    records: dict[str, Json] = field(default_factory=dict)  # by message, as HTTP shows them
+    past: dict[str, list[Json]] = field(default_factory=dict)  # by message, what its record once was
+    minutes: dict[tuple[int, str], Counter[str]] = field(default_factory=dict)
+    totals: dict[str, Json] = field(default_factory=dict)  # by provider; {counts, sum, count, updatedAt}
+    dead: dict[str, tuple[str, Raw]] = field(default_factory=dict)  # by dead letter id
+    forwarded: dict[str, Forward] = field(default_factory=dict)  # by topic/partition/offset
+    outcomes: dict[str, str] = field(default_factory=dict)  # by input id
+    unordered: list[str] = field(default_factory=list)  # events whose inputs are in no order of the logs
+
+
+def expect(
+    partition: int,
+    partitions: int,
+    requests: Iterable[Raw],
+    statuses: Iterable[Raw],
+    order: Mapping[str, Sequence[str]] | None = None,
+) -> Expected:
+    """Apply one partition's logs.
+
+    Args:
+        order: by message, the ids of the inputs that produced events, as the events lie in their log:
+            Kafka leaves open how two topics interleave. Inputs that are absent from it are applied at the
+            last moment that their own log allows: what once repeats a record repeats it ever after.
+    """
+    expected = Expected()
+    logs: dict[str, dict[str, deque[tuple[str, Raw, Json]]]] = {"requests": {}, "statuses": {}}
+    for stream, records in (("requests", requests), ("statuses", statuses)):
+        for raw in records:
+            input_id = f"{stream}-{raw.partition}-{raw.offset}"
+            try:
+                body = parse(raw.value, stream)
+            except Malformed as error:
+                expected.outcomes[input_id] = "dead-lettered"
+                expected.dead[input_id] = (error.code, raw)
+                continue
+            message_id = body["messageId"]
+            key = message_id.encode()
+            home = (murmur2(key) & 0x7FFFFFFF) % partitions
+            if raw.key != key or home != partition:
+                expected.outcomes[input_id] = "forwarded"
+                source = f"{raw.topic}/{raw.partition}/{raw.offset}"
+                expected.forwarded[source] = Forward(input_id, home, key, raw)
+                continue
+            logs[stream].setdefault(message_id, deque()).append((input_id, raw, body))
+    for message_id in logs["requests"] | logs["statuses"]:
+        queues = {stream: log.get(message_id, deque()) for stream, log in logs.items()}
+        message = Message(message_id)
+        for input_id, raw, body in interleave(queues, (order or {}).get(message_id, ()), expected.unordered):
+            message.apply(input_id, raw, body, expected)
+        expected.records[message_id] = message.shown()
+    return expected
+
+
+def interleave(
+    queues: dict[str, deque[tuple[str, Raw, Json]]], order: Sequence[str], unordered: list[str]
+) -> Iterator[tuple[str, Raw, Json]]:
+    for input_id in order:
+        queue = queues.get(input_id.split("-")[0], deque())
+        if not any(input_id == waiting[0] for waiting in queue):
+            unordered.append(input_id)
+            continue
+        while True:
+            item = queue.popleft()
+            yield item
+            if item[0] == input_id:
+                break
+    yield from heapq.merge(*queues.values(), key=lambda item: item[1].timestamp)
+
+
+class Message:
+    """One message's entries and track requests, and what follows from them."""
+
+    def __init__(self, message_id: str) -> None:
+        self.id = message_id
+        self.entries: list[Json] = []
+        self.requests: list[Json] = []
+        self.metadata: dict[str, tuple[int, str]] = {}
+        self.updated_at = 0
+
+    def apply(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
+        before = self.shown() if self.entries else None
+        first_request = body["track"] and not self.requests
+        entry = make_entry(body, raw.timestamp)
+        is_new = entry["identity"] not in [e["identity"] for e in self.entries]
+        if not self.absorb(entry, body, is_new):
+            expected.outcomes[input_id] = "repeated"
+            return
+        self.updated_at = max(self.updated_at, raw.timestamp)
+        after = self.shown()
+        if before:
+            expected.past.setdefault(self.id, []).append(before)
+        if is_new:
+            cell = (entry["at"] // 60_000, entry["provider"] or "unknown")
+            expected.minutes.setdefault(cell, Counter())[entry["status"]] += 1
+        move_totals(expected.totals, before, after)
+        previous = before["currentStatus"] if before else None
+        moved = after["currentStatus"] != previous
+        expected.outcomes[input_id] = "applied" if moved else "amended"
+        types = []
+        if first_request:
+            types.append("tracking.started")
+        if moved and (before or not body["track"]):
+            types.append("status.updated")
+        if after["currentStatus"] in FINAL and previous not in FINAL:
+            types.append("tracking.completed")
+        if not moved and not first_request:
+            types.append("status.amended")
+        for n, kind in enumerate(types):
+            expected.events.setdefault(self.id, []).append(
+                make_event(f"{input_id}-{n}", kind, entry, previous, after)
+            )
+
+    def absorb(self, entry: Json, body: Json, is_new: bool) -> bool:
+        """Take in what is new; False when the input repeats what is known."""
+        changed = is_new
+        if body["track"]:
+            request = make_request(body, entry["at"])
+            winner = min((r["tuple"] for r in self.requests), default=None)
+            if winner is None or request["tuple"] < winner:
+                self.requests.append(request)
+                changed = True
+        if is_new:
+            self.entries.append(entry)
+        if is_new or body["track"]:
+            for key, value in (body.get("metadata") or {}).items():
+                said = (entry["at"], compact(value))
+                if key not in self.metadata or said > self.metadata[key]:
+                    self.metadata[key] = said
+                    changed = True
+        return changed
+
+    def shown(self) -> Json:
+        entries = sorted(
+            self.entries, key=lambda e: (e["at"], STATUSES.index(e["status"]), shown_id(self.id, e))
+        )
+        status = highest(entries)
+        request = min(self.requests, key=lambda r: r["tuple"], default=None)
+        said = [(e["at"], e["provider"]) for e in entries if e["status"] == status and e["provider"]]
+        record: Json = {"messageId": self.id, "tracked": request is not None, "currentStatus": status}
+        for hint in HINTS:
+            values = [e["hints"][hint] for e in entries if e["hints"][hint] is not None]
+            record[hint] = (request or {}).get(hint) or min(values, default=None)
+        record["provider"] = min(said)[1] if said else (request or {}).get("provider")
+        created_at = request["createdAt"] if request else min(e["at"] for e in entries)
+        record["createdAt"] = iso(created_at)
+        record["updatedAt"] = iso(self.updated_at)
+        record["expiresAt"] = iso(created_at + request["duration"]) if request else None
+        record["metadata"] = {key: json.loads(said[1]) for key, said in self.metadata.items()} or None
+        record["statusHistory"] = [shown_entry(self.id, e) for e in entries]
+        record["deliveryReport"] = self.report(record, entries)
+        return present(record)
+
+    def report(self, record: Json, entries: list[Json]) -> Json:
+        statuses = {e["status"] for e in entries}
+        report = {
+            "messageId": self.id,
+            "phoneNumber": record["phoneNumber"],
+            "status": record["currentStatus"],
+        }
+        for mark, status in MARKS.items():
+            explicit = [e["marks"][mark] for e in entries if e["marks"][mark] is not None]
+            report[mark] = iso(
+                min(explicit or [e["at"] for e in entries if e["status"] == status], default=None)
+            )
+        report["error"] = latest_error(entries)
+        report["attempts"] = attempts(entries)
+        report["contradiction"] = (
+            "FAILED" in statuses and bool(statuses & {"DELIVERED", "READ", "CLICKED"})
+        ) or None
+        report["metadata"] = record["metadata"]
+        return present(report)
+
+
+def make_entry(body: Json, receipt: int) -> Json:
+    given = body["given"]
+    at, time_source = (receipt, "record") if given is None else (given, "given")
+    if not within(at, receipt):
+        at, time_source = receipt, "clamped"
+    code = (body.get("error") or {}).get("code")
+    identity: tuple[Any, ...] = (
+        body["status"],
+        body["provider"],
+        body["attempt"],
+        given,
+        code,
+        body["source"],
+    )
+    if body["id"] is not None:
+        identity = (body["id"], body["status"])
+    marks = {mark: body[mark] if within(body[mark], receipt) else None for mark in MARKS}
+    said = {name: body[name] for name in ("id", "status", "provider", "attempt", "source", "given")}
+    hints = {hint: None if body["track"] else body[hint] for hint in HINTS}
+    more = {"at": at, "timeSource": time_source, "receipt": receipt, "identity": identity}
+    return said | more | {"error": body.get("error"), "marks": marks, "hints": hints}
+
+
+def make_request(body: Json, created_at: int) -> Json:
+    names = ("phoneNumber", "templateId", "provider", "channel", "tenant")
+    order = (created_at, *(body[name] or "" for name in names))
+    return {name: body[name] for name in names} | {
+        "createdAt": created_at,
+        "tuple": order,
+        "duration": body["duration"],
+    }
+
+
+def make_event(event_id: str, kind: str, entry: Json, previous: str | None, after: Json) -> Json:
+    at = iso(entry["at"])
+    value = {
+        "id": event_id,
+        "type": kind,
+        "messageId": after["messageId"],
+        "occurredAt": at,
+        "previousStatus": previous,
+        "currentStatus": after["currentStatus"],
+        "status": entry["status"],
+        "provider": entry["provider"],
+        "source": entry["source"],
+        "deliveryReport": after["deliveryReport"],
+        "trackingCompleted": kind == "tracking.completed" or None,
+    }
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": event_id,
+        "ce_source": "/delivery-tracker",
+        "ce_type": kind,
+        "ce_time": at,
+        "ce_subject": after["messageId"],
+        "content-type": "application/json",
+    }
+    return {"id": event_id, "value": present(value), "headers": headers}
+
+
+def attempts(entries: list[Json]) -> list[Json]:
+    groups: dict[tuple[bool, str], list[Json]] = {}
+    for entry in entries:
+        explicit = entry["attempt"] is not None
+        name = str(entry["attempt"]) if explicit else entry["provider"] or "unknown"
+        groups.setdefault((explicit, name), []).append(entry)
+    shown = []
+    for (_, name), group in groups.items():
+        said = [(e["at"], e["provider"]) for e in group if e["provider"]]
+        first = min(e["at"] for e in group)
+        attempt = {
+            "provider": min(said)[1] if said else None,
+            "attemptedAt": iso(first),
+            "status": highest(group),
+        }
+        shown.append(((first, name), present(attempt | {"error": latest_error(group)})))
+    shown.sort(key=lambda pair: pair[0])
+    return [{"attemptNumber": n} | attempt for n, (_, attempt) in enumerate(shown, start=1)]
+
+
+def move_totals(totals: dict[str, Json], before: Json | None, after: Json) -> None:
+    for record, sign in ((before, -1), (after, 1)):
+        if record is None:
+            continue
+        empty = {"counts": Counter(), "sum": 0, "count": 0, "updatedAt": 0}
+        cell = totals.setdefault(record.get("provider", "unknown"), empty)
+        cell["counts"][record["currentStatus"]] += sign
+        report = record["deliveryReport"]
+        if "sentAt" in report and "deliveredAt" in report:
+            cell["sum"] += sign * max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
+            cell["count"] += sign
+    cell["updatedAt"] = max(cell["updatedAt"], to_ms(after["updatedAt"]))
+
+
+def shown_entry(message_id: str, entry: Json) -> Json:
+    shown = {name: entry[name] for name in ("status", "provider", "attempt", "source", "timeSource")}
+    shown |= {"timestamp": iso(entry["at"]), "receivedAt": iso(entry["receipt"])}
+    shown["details"] = {"error": entry["error"]} if entry["error"] else None
+    return present({"id": shown_id(message_id, entry)} | shown)
+
+
+def shown_id(message_id: str, entry: Json) -> str:
+    if entry["id"] is not None:
+        return str(entry["id"])
+    said = [entry["status"], entry["provider"], entry["attempt"], entry["given"]]
+    identity = [message_id, *said, (entry["error"] or {}).get("code"), entry["source"]]
+    return blake2b(compact(identity).encode(), digest_size=8).hexdigest()
+
+
+def highest(entries: list[Json]) -> str:
+    return max((e["status"] for e in entries), key=STATUSES.index)
+
+
+def latest_error(entries: list[Json]) -> Json | None:
+    errors = [e for e in entries if e["error"]]
+    return max(errors, key=error_rank)["error"] if errors else None
+
+
+def error_rank(entry: Json) -> tuple[int, str, str, str]:
+    error = entry["error"]
+    details = compact(error["details"]) if "details" in error else ""
+    return entry["at"], error["code"], error["message"], details
