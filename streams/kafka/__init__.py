@@ -1,4 +1,4 @@
 """The embedded broker: a real Apache Kafka (KRaft, one node, loopback only) for demo, tests and development.
 
-`broker.EmbeddedKafka` starts and stops it; `topics` makes the topics of the catalogue on it or on any other broker.
+`broker.EmbeddedKafka` starts and stops it; `topics` makes the topics of the catalogue, on it or another.
 """

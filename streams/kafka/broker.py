@@ -47,6 +47,7 @@ class Status:
 
     @property
     def url(self) -> str:
+        """The address as Faust and TRACKER_BROKER_URL want it."""
         return f"kafka://127.0.0.1:{self.port}"
 
 
@@ -54,7 +55,7 @@ class EmbeddedKafka:
     """A broker on 127.0.0.1; used with `with`, it never outlives this process.
 
     Args:
-        data_dir: where its log, topics and pid file are; a temporary directory, removed at the stop, when not given.
+        data_dir: its log, topics and pid file; not given: a temporary directory, removed at the stop.
         port: where clients connect; 0 takes a free one.
         say: told, in a line, what takes time.
     """
@@ -100,7 +101,7 @@ class EmbeddedKafka:
         """Start the broker and return when it serves.
 
         Args:
-            detached: leave it running when this process ends, until `stop` of any process on the same directory.
+            detached: leave it running when this process ends, until some process calls `stop`.
         Raises:
             EmbeddedKafkaError: one of its kinds; nothing is left running.
         """
@@ -111,7 +112,7 @@ class EmbeddedKafka:
             raise
 
     def stop(self) -> None:
-        """Stop the broker within five seconds, whoever started it; a temporary directory is removed."""
+        """Stop the broker within five seconds, whoever started it, and remove a temporary directory."""
         running = self.status() if self._process is None else None
         if running is not None:
             watchdog.end(running.pid, STOP_GRACE_S)
@@ -240,7 +241,7 @@ def _end_child(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _is_broker(pid: int, properties_file: Path) -> bool:
-    """Tell whether `pid` is the broker on this configuration, and not a later process with the same number."""
+    """Tell whether `pid` is the broker of this configuration, not a later process with the same number."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -27,7 +27,7 @@ def _with_broker(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         envvar="TRACKER_KAFKA_DIR",
         default=default_data_dir,
-        help="Where its topics, log and pid file are.  [env TRACKER_KAFKA_DIR; default: below XDG_STATE_HOME]",
+        help="Its topics, log and pid file.  [env TRACKER_KAFKA_DIR; default: below XDG_STATE_HOME]",
     )
     @functools.wraps(command)
     def wrapped(data_dir: Path, **options: object) -> None:

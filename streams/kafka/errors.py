@@ -34,8 +34,9 @@ class DownloadFailed(EmbeddedKafkaError):
     def __init__(self, coordinate: str, reason: str) -> None:
         super().__init__(
             f"could not download {coordinate}: {reason}\n"
-            f"Kafka's jars are fetched once, from Maven Central. Check the network (and HTTPS_PROXY, if you need one) and "
-            f"start again: what has arrived is kept. Or set TRACKER_BROKER_URL to a broker that runs already."
+            f"Kafka's jars are fetched once, from Maven Central. Check the network (and HTTPS_PROXY, if you "
+            f"need one) and start again: what has arrived is kept. Or set TRACKER_BROKER_URL to a broker that "
+            f"runs already."
         )
         self.coordinate = coordinate
 
@@ -47,7 +48,8 @@ class DiskFull(EmbeddedKafkaError):
         free = "no space is left" if free_bytes is None else f"{_mib(free_bytes)} are free"
         super().__init__(
             f"the disk is full: {free} at {path}, {_mib(needed_bytes)} are needed. "
-            f"Free some space, or choose another place with TRACKER_KAFKA_DIR (data) and XDG_CACHE_HOME (jars)."
+            f"Free some space, or choose another place: TMPDIR for what is temporary, TRACKER_KAFKA_DIR for "
+            f"the data of `kafka up`, XDG_CACHE_HOME for the jars."
         )
         self.path = path
 

@@ -1,7 +1,7 @@
-"""Kafka's jars: resolved and fetched by jgo, checked against `jars.lock`, kept in a flat directory of our own.
+"""Kafka's jars: resolved and fetched by jgo, checked against `jars.lock`, kept in a directory of our own.
 
-The lock lists every jar, so a start fetches only what is missing, and imports jgo only then: a second start needs
-no network. `python -m streams.kafka.jars` resolves `ROOTS` again and rewrites the lock.
+The lock lists every jar, so a start fetches only what is missing, and imports jgo only then: a second start
+needs no network. `python -m streams.kafka.jars` resolves `ROOTS` again and rewrites the lock.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KAFKA_VERSION = "4.3.0"
 
-#: Kafka's POM brings slf4j-api 1.7 and no binding; without one of the same major the broker's log stays empty.
+#: Kafka's POM brings slf4j-api 1.7 and no binding: without one of the same major the log stays empty.
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
@@ -48,6 +48,7 @@ class Jar:
 
     @property
     def file_name(self) -> str:
+        """Its name in Maven's layout and in ours."""
         _, artifact, version = self.coordinate.split(":")
         return f"{artifact}-{version}.jar"
 
@@ -115,13 +116,13 @@ def _download(missing: Sequence[Jar], directory: Path, fetch: Fetch, say: Say) -
 
 
 def _download_one(jar: Jar, directory: Path, workspace: Path, fetch: Fetch) -> None:
-    """Fetch, check, and only then give the jar its place, in one step: nothing half-fetched is ever seen there."""
+    """Fetch, check, and only then give the jar its place, in one step: nothing half-fetched is seen there."""
     arrived = fetch(jar.coordinate, workspace)
     _check(
         arrived,
         jar,
-        "It was thrown away. Start again; when it happens again, the registry (or a proxy before it) serves another "
-        "file than the one that was locked: find out why before you change the lock.",
+        "It was thrown away. Start again; when it happens again, the registry (or a proxy before it) serves "
+        "another file than the one that was locked: find out why before you change the lock.",
     )
     os.replace(arrived, directory / jar.file_name)
 
@@ -140,8 +141,8 @@ def _sha256(path: Path) -> str:
 def fetch_with_jgo(coordinate: str, workspace: Path) -> Path:
     """Fetch one jar by its exact coordinate, in pure Python.
 
-    The lock was resolved when it was written, so no POM is read here. jgo's environments are not used at all: their
-    `classpath` leaves out the modular jars, and sorting jars into the two kinds makes jgo look for a JDK to download.
+    The lock was resolved when it was written, so no POM is read here. jgo's environments are not used at all:
+    their `classpath` leaves out the modular jars, and to tell these apart jgo looks for a JDK to download.
     """
     group, artifact_id, version = coordinate.split(":")
     artifact = _maven(workspace).project(group, artifact_id).at_version(version).artifact()

@@ -29,7 +29,7 @@ def find_java() -> Path:
 
 
 def major_version(java: Path) -> int:
-    """Return the major version of a `java`, 0 when it does not tell one (macOS ships a stub that only complains)."""
+    """Return the major version of a `java`; 0 when it tells none (macOS ships a stub that only complains)."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

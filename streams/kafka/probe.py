@@ -11,7 +11,7 @@ _REQUEST = struct.pack(">hhihi", _METADATA, _VERSION, _CORRELATION, -1, 0)
 
 
 def serves(port: int, timeout_s: float = 1.0) -> bool:
-    """Tell whether a broker on 127.0.0.1 answers, and counts itself among the brokers (in KRaft: is unfenced)."""
+    """Tell whether a broker on 127.0.0.1 answers, and lists itself as a broker (in KRaft: is unfenced)."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
             connection.settimeout(timeout_s)

@@ -1,4 +1,4 @@
-"""The configuration of the embedded broker: one node, for development and tests, but with Kafka's own semantics."""
+"""The configuration of the embedded broker: one node, small, and with Kafka's own semantics."""
 
 from pathlib import Path
 
