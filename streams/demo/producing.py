@@ -31,7 +31,7 @@ Notify = Callable[[int], None]
 
 @lru_cache(maxsize=131_072)
 def key_hash(key: bytes | None) -> int:
-    """Kafka's default hash of a key. In pure Python it costs 2.5 µs, and a message comes with several records."""
+    """Kafka's default hash of a key; 2.5 µs in pure Python, and a message comes with several records."""
     return 0 if key is None else int(murmur2(key)) & 0x7FFFFFFF
 
 
@@ -116,7 +116,7 @@ async def fill(packer: Packer, samples: Iterable[Sample], notify: Notify = lambd
 
 
 async def play(packer: Packer, samples: Iterator[Sample], notify: Notify = lambda count: None) -> int:
-    """Produce each of `samples` when its time has come by the wall clock; returns how many, if they ever end."""
+    """Produce each of `samples` when its time has come by the wall clock; returns how many."""
     count = 0
     for sample in samples:
         while sample.at_ms > (now_ms := time.time_ns() // 1_000_000):

@@ -1,8 +1,8 @@
 """Simulated provider traffic: what several providers say about many messages, faults included.
 
-Pure and seeded: the same `Traffic` gives the same records, byte for byte. A `Tally` counts along what a tracker must
-make of them (how many messages, in which status, how many records repeated, forwarded, dead-lettered), so that a run
-can be checked against it.
+Pure and seeded: the same `Traffic` gives the same records, byte for byte. A `Tally` counts along what a
+tracker must make of them (how many messages, in which status, how many records repeated, forwarded,
+dead-lettered), so that a run can be checked against it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRECEDENCE = (
     "READ",
     "CLICKED",
 )
-"""The law's order, written down a second time on purpose: what is checked must not be the checker's source."""
+"""The law's order, written down again on purpose: what is checked must not be the source of the check."""
 
 ROUTES: tuple[tuple[str, str], ...] = (
     ("solapi", "alimtalk"),
@@ -122,9 +122,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Traffic:
-    """A stretch of traffic: `messages` messages (None: without end), created at a steady rate from `start_ms` on."""
+    """A stretch of traffic: messages created at a steady rate from `start_ms` on."""
 
     messages: int | None
+    """How many; None: without end."""
     messages_per_second: float = 200.0
     start_ms: int = 1_790_000_000_000
     seed: int = DEFAULT_SEED
@@ -135,8 +136,12 @@ class Traffic:
     """Whether messages have track requests; otherwise the first callback says where the message goes."""
     faults: Faults = Faults()
 
+    def message_id(self, number: int) -> str:
+        """The id of one of its messages."""
+        return f"msg-{self.seed}-{number:09d}"
+
     def ending_now(self) -> Traffic:
-        """The same traffic, moved so that its last message was created just now: brokers refuse far futures."""
+        """The same traffic, moved so that it has just ended: brokers refuse records of the future."""
         if self.messages is None:
             raise ValueError("traffic without end does not end now")
         tail_s = self.mean_delivery_s * 20
@@ -155,7 +160,7 @@ def produced(traffic: Traffic) -> Tally:
 def generate(traffic: Traffic, tally: Tally) -> Iterator[Sample]:
     """Yield the records of `traffic` in the order of their arrival, counting each message in `tally`.
 
-    A message is counted as a whole, no later than its first record is yielded; at the end the tally is complete.
+    A message is counted as a whole, before its first record is yielded; at the end the tally is complete.
     """
     arrange = _scattered if traffic.arrangement == "scattered" else _adjacent
     return arrange(traffic, _Messages(traffic, tally))
@@ -289,22 +294,29 @@ def _tell(
         sent = sent._replace(arrival_ms=arrival_ms + int(chance() * 5000))
     if chance() < 0.05:
         return [queued, sent, _Step("FAILED", final_ms, arrival_ms)]
-    story = [queued, sent, _Step("DELIVERED", final_ms, arrival_ms)]
+    return [queued, sent, *_delivered(chance, faults, channel, final_ms, mean_delivery_s)]
+
+
+def _delivered(
+    chance: Callable[[], float], faults: Faults, channel: str, final_ms: int, mean_delivery_s: float
+) -> list[_Step]:
+    """How the story ends when the message arrives: plainly, contradicted, by another provider, read."""
+    arrival_ms = final_ms + 20
+    delivered = _Step("DELIVERED", final_ms, arrival_ms)
     fate = chance()
     if fate < faults.contradictory:
-        story.append(_Step("FAILED", final_ms + 400, arrival_ms + 700))
-    elif fate < faults.contradictory + faults.failover:
-        delivered_ms = final_ms + 1500
-        story[2:] = [
+        return [delivered, _Step("FAILED", final_ms + 400, arrival_ms + 700)]
+    if fate < faults.contradictory + faults.failover:
+        return [
             _Step("FAILED", final_ms, arrival_ms),
             _Step("SENT", final_ms + 300, arrival_ms + 300, 2),
-            _Step("DELIVERED", delivered_ms, delivered_ms + 20, 2),
+            _Step("DELIVERED", final_ms + 1500, arrival_ms + 1500, 2),
         ]
-        return story
+    story = [delivered]
     read_ms = final_ms + int(chance() * mean_delivery_s * 4000)
     if channel in READABLE and chance() < 0.3:
         story.append(_Step("READ", read_ms, read_ms + 30))
-    if len(story) < 5 and chance() < 0.1:
+    if chance() < 0.1:
         story.append(_Step("CLICKED", read_ms + 2000, read_ms + 2030))
     return story
 
@@ -315,14 +327,13 @@ class _Message:
     def __init__(
         self, messages: _Messages, number: int, created_ms: int, route: tuple[str, str], timed: bool
     ) -> None:
-        seed = messages.traffic.seed
         self.encode = messages.encode
         self.iso = messages.iso
         self.tracked = messages.traffic.tracked
         self.number = number
         self.created_ms = created_ms
         self.timed = timed
-        self.message_id = f"msg-{seed}-{number:09d}"
+        self.message_id = messages.traffic.message_id(number)
         self.key = self.message_id.encode()
         self.provider, self.channel = route
         self.phone_number = f"+8210{number * 7919 % 100_000_000:08d}"

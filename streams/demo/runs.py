@@ -1,0 +1,210 @@
+"""One run of the demonstration: broker, topics, worker, traffic, and a check that the numbers add up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from streams.demo import summaries
+from streams.demo.places import Place, choose_place
+from streams.demo.producing import Packer, bootstrap_servers, fill, open_producer, play, quiet_kafka_clients
+from streams.demo.readings import EventCounts, Lags, fetch_json
+from streams.demo.screens import Board, Screen
+from streams.demo.stops import Stopped, Stopper, in_thread
+from streams.demo.traffic import DEFAULT_SEED, Sample, Tally, Traffic, generate
+from streams.demo.watching import DemoFailed, Watcher
+from streams.demo.workers import WorkerProcess, web_port, worker_environment
+from streams.kafka.broker import EmbeddedKafka
+from streams.kafka.errors import EmbeddedKafkaError
+from streams.kafka.topics import create_topics
+
+IN_MEMORY = 100_000
+"""Messages whose records are generated while the broker starts; of more, while they are produced."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    messages: int | None = None
+    rate: float = 200.0
+    exits: bool = False
+    seed: int = DEFAULT_SEED
+    partitions: int = 4
+    keep: bool = False
+    broker_url: str | None = None
+    replication: int = 1
+
+
+@dataclass
+class Run:
+    """What producing, watching and showing share."""
+
+    options: Options
+    screen: Screen
+    started_at: float
+    directory: Path
+    stopper: Stopper
+    place: Place
+    worker: WorkerProcess
+    tally: Tally = field(default_factory=Tally)
+    board: Board = field(default_factory=Board)
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        self.screen.say(text)
+
+    def show(self) -> None:
+        """Show how things stand now."""
+        self.board.elapsed_s = time.monotonic() - self.started_at
+        self.screen.show(self.board)
+
+    def notify_produced(self, count: int) -> None:
+        """Note how many records are produced so far."""
+        self.board.produced = count
+        if self.options.exits:
+            self.show()
+
+
+async def demonstrate(options: Options, screen: Screen, started_at: float) -> None:
+    """Run it to its end: the last message with `exits`, else a signal.
+
+    Raises:
+        DemoFailed: something broke or does not add up; the worker's log is left where the text says.
+    """
+    quiet_kafka_clients()
+    directory = Path(tempfile.mkdtemp(prefix="delivery-tracker-demo-"))
+    run = _new_run(options, screen, started_at, directory)
+    try:
+        with run.stopper.on_signals():
+            async with contextlib.AsyncExitStack() as stack:
+                await _run(run, stack)
+    except Stopped:
+        run.say("stopped")
+    except (DemoFailed, EmbeddedKafkaError) as error:
+        raise DemoFailed(f"{error}\nlogs are in {directory}") from error
+    if options.keep:
+        run.say(f"kept: {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _new_run(options: Options, screen: Screen, started_at: float, directory: Path) -> Run:
+    place = choose_place(os.environ, own_broker=options.broker_url is None, partitions=options.partitions)
+    worker = WorkerProcess({}, directory / "worker.log")
+    return Run(options, screen, started_at, directory, Stopper(), place, worker)
+
+
+async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
+    options, place = run.options, run.place
+    generating = in_thread(lambda: _prepared(options, run.tally))
+    broker_url = await _broker(run, stack)
+    await run.stopper.wait(create_topics(broker_url, place.topics(), replication=options.replication))
+    bootstrap = bootstrap_servers(broker_url)
+    packer = Packer(await stack.enter_async_context(open_producer(bootstrap)), place.inputs, place.partitions)
+    lags = await stack.enter_async_context(
+        Lags(bootstrap, place.app_id, place.inputs.values(), place.partitions)
+    )
+    run.worker.environment = worker_environment(
+        broker_url=broker_url,
+        app_id=place.app_id,
+        topic_prefix=place.topic_prefix,
+        partitions=place.partitions,
+        data_dir=run.directory / "data",
+        web_port=web_port(),
+    )
+    stack.push_async_callback(_stop_worker, run)
+    samples = await run.stopper.wait(generating)
+    if options.exits:
+        await _fill_and_process(run, packer, lags, samples)
+    else:
+        await _play(run, packer, lags, EventCounts(bootstrap, place.events, place.partitions))
+
+
+async def _broker(run: Run, stack: contextlib.AsyncExitStack) -> str:
+    """The broker that was named, or an embedded one that lasts as long as the run."""
+    if run.options.broker_url is not None:
+        run.say(f"broker: {run.options.broker_url}")
+        return run.options.broker_url
+    broker = EmbeddedKafka(run.directory / "kafka", say=run.say)
+    run.say("starting an embedded Kafka broker")
+    stack.push_async_callback(_stop_broker, broker)
+    await run.stopper.wait(in_thread(broker.start))
+    run.say(f"broker: {broker.url} after {time.monotonic() - run.started_at:.1f} s")
+    return broker.url
+
+
+def _prepared(options: Options, tally: Tally) -> Iterable[Sample]:
+    """The records that a run with an end is filled with, ready-made if they fit into memory."""
+    if not options.exits:
+        return ()
+    samples = generate(_traffic(options).ending_now(), tally)
+    return list(samples) if (options.messages or 0) <= IN_MEMORY else samples
+
+
+def _traffic(options: Options) -> Traffic:
+    traffic = Traffic(options.messages, options.rate, seed=options.seed)
+    if options.partitions == 1:  # nothing can lie on a wrong one
+        traffic = replace(traffic, faults=replace(traffic.faults, misplaced=0.0))
+    return traffic
+
+
+async def _stop_broker(broker: EmbeddedKafka) -> None:
+    await in_thread(broker.stop)
+
+
+async def _stop_worker(run: Run) -> None:
+    await in_thread(run.worker.stop)
+
+
+async def _fill_and_process(run: Run, packer: Packer, lags: Lags, samples: Iterable[Sample]) -> None:
+    """Produce everything first, then let the worker at it, and compare."""
+    await run.stopper.wait(fill(packer, samples, run.notify_produced))
+    run.board.expected = run.tally.consumed
+    run.say(f"produced {run.tally.records:,} records of {run.tally.messages:,} messages; starting the worker")
+    run.worker.start()
+    watcher = _watcher(run, lags)
+    await watcher.until_ready()
+    metrics = await watcher.until_processed(run.tally.consumed)
+    stats = await run.stopper.wait(in_thread(lambda: fetch_json(f"{run.worker.url}/v1/stats")))
+    sample = await run.stopper.wait(
+        in_thread(lambda: fetch_json(f"{run.worker.url}/v1/messages/{run.tally.sample_id}"))
+    )
+    run.say(summaries.summary(run.tally, metrics, stats, sample))
+    differences = summaries.differences(run.tally, metrics, stats)
+    if differences:
+        raise DemoFailed("it does not add up:\n" + "\n".join(differences))
+    run.say(f"all of it adds up, {time.monotonic() - run.started_at:.1f} s in all")
+
+
+async def _play(run: Run, packer: Packer, lags: Lags, events: EventCounts) -> None:
+    """Produce at a steady rate and show what becomes of it, until someone stops it."""
+    traffic = replace(_traffic(run.options), start_ms=time.time_ns() // 1_000_000)
+    run.worker.start()
+    playing = asyncio.ensure_future(play(packer, generate(traffic, run.tally), run.notify_produced))
+    counting = asyncio.ensure_future(events.run())
+    watcher = _watcher(run, lags, events)
+    try:
+        await watcher.until_ready()
+        run.say(summaries.where_to_look(run.worker.url, run.place, traffic.message_id(0)))
+        while True:
+            await watcher.look()
+            for task in (playing, counting):
+                if task.done() and (error := task.exception()) is not None:
+                    raise DemoFailed(f"could not go on: {error!r}") from error
+            await run.stopper.sleep(watcher.pause_s)
+    finally:
+        for task in (playing, counting):
+            task.cancel()
+        await asyncio.gather(playing, counting, return_exceptions=True)
+
+
+def _watcher(run: Run, lags: Lags, events: EventCounts | None = None) -> Watcher:
+    return Watcher(run.worker, lags, run.stopper, run.screen, run.board, run.started_at, events)
