@@ -90,10 +90,19 @@ def unfinished(world: World) -> Iterator[str]:
                 yield f"{stream}/{partition}: committed {committed}, last record {records[-1].offset}"
 
 
+def expected_of(world: World) -> list[Expected]:
+    """What each partition must have come to, given the order that its events tell."""
+    return [expect_partition(world, p) for p in range(world.partitions)]
+
+
+def expect_partition(world: World, p: int) -> Expected:
+    order = order_of(world.events.get(p, []))
+    return expect(p, world.partitions, world.requests.get(p, []), world.statuses.get(p, []), order)
+
+
 def judge_partition(world: World, p: int, copies: dict[str, list[Raw]], report: Report) -> Expected:
-    requests, statuses = world.requests.get(p, []), world.statuses.get(p, [])
     events = world.events.get(p, [])
-    expected = expect(p, world.partitions, requests, statuses, order_of(events))
+    expected = expect_partition(world, p)
     report.consumed += len(expected.outcomes)
     report.events += len(events)
     absent(world, p, expected, report)

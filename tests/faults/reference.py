@@ -132,15 +132,7 @@ class Message:
         previous = before["currentStatus"] if before else None
         moved = after["currentStatus"] != previous
         expected.outcomes[input_id] = "applied" if moved else "amended"
-        types = []
-        if first_request:
-            types.append("tracking.started")
-        if moved and (before or not body["track"]):
-            types.append("status.updated")
-        if after["currentStatus"] in FINAL and previous not in FINAL:
-            types.append("tracking.completed")
-        if not moved and not first_request:
-            types.append("status.amended")
+        types = event_types(previous, after["currentStatus"], body["track"], first_request)
         for n, kind in enumerate(types):
             expected.events.setdefault(self.id, []).append(
                 make_event(f"{input_id}-{n}", kind, entry, previous, after)
@@ -238,6 +230,17 @@ def make_request(body: Json, created_at: int) -> Json:
         "tuple": order,
         "duration": body["duration"],
     }
+
+
+def event_types(previous: str | None, current: str, track: bool, first_request: bool) -> list[str]:
+    moved = current != previous
+    rules = {
+        "tracking.started": first_request,
+        "status.updated": moved and (previous is not None or not track),
+        "tracking.completed": current in FINAL and previous not in FINAL,
+        "status.amended": not moved and not first_request,
+    }
+    return [kind for kind, happened in rules.items() if happened]
 
 
 def make_event(event_id: str, kind: str, entry: Json, previous: str | None, after: Json) -> Json:

@@ -1,6 +1,7 @@
 """The checker must see what it is there to see: every kind of damage, and none where there is none."""
 
 import copy
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -131,7 +132,7 @@ def invent_an_event(world: World) -> None:
 def swap_events(world: World) -> None:
     """Exchange a message's first two events that come of different inputs of one topic."""
     events = world.events[1]
-    for n, (left, right) in enumerate(zip(events, events[1:], strict=False)):
+    for n, (left, right) in enumerate(itertools.pairwise(events)):
         ids = [json.loads(event.value or b"")["id"].split("-") for event in (left, right)]
         if left.key == right.key and ids[0][0] == ids[1][0] and ids[0][2] != ids[1][2]:
             events[n : n + 2] = [right, left]

@@ -109,19 +109,15 @@ class Lifecycle:
             del said["createdAt"]
         yield self.send("requests", self.now + rng.choice((0, 0, 300)), said)
         while rng.random() < 0.15:
-            again = dict(said)
-            match rng.randrange(4):
-                case 0:
-                    again["createdAt"] = iso(self.now - rng.randrange(1, 5_000))
-                case 1:
-                    again["metadata"] = {
-                        "campaign": rng.choice("abc"),
-                        "more": None,
-                        "후속": rng.random() < 0.5,
-                    }
-                case 2:
-                    again["initialStatus"] = rng.choice(("SENT", "QUEUED", "DELIVERED"))
-            yield self.send("requests", self.now + rng.randrange(3_000), again)
+            yield self.send("requests", self.now + rng.randrange(3_000), self.again(said))
+
+    def again(self, said: Json) -> Json:
+        """The same request once more, or one that says something else of the same message."""
+        rng = self.rng
+        earlier = {"createdAt": iso(self.now - rng.randrange(1, 5_000))}
+        metadata = {"metadata": {"campaign": rng.choice("abc"), "more": None, "후속": rng.random() < 0.5}}
+        further = {"initialStatus": rng.choice(("SENT", "QUEUED", "DELIVERED"))}
+        return said | rng.choice((earlier, metadata, further, {}))
 
     def status(self, status: str, n: int, attempt: int | None) -> Json:
         rng = self.rng

@@ -1,0 +1,236 @@
+"""Workers as processes of their own, on one broker: started, killed, stopped, and never left behind."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import logs
+from .inputs import Json
+from .logs import Names
+
+CHECKOUT = Path(__file__).parents[2]
+READY_S = 60.0
+CAUGHT_UP_S = 120.0
+EXIT_S = 20.0
+
+
+class FaultRunError(Exception):
+    """The run could not go on: a worker ended or a deadline passed without a fault of ours."""
+
+
+def until(met: Callable[[], bool], within_s: float, what: str, every_s: float = 0.1) -> None:
+    """Poll a condition; the deadline turns into an error that says what was awaited."""
+    deadline = time.monotonic() + within_s
+    while not met():
+        if time.monotonic() > deadline:
+            raise FaultRunError(f"waited {within_s:g} s in vain: {what}")
+        time.sleep(every_s)
+
+
+def _dies_with_its_parent() -> None:
+    """PR_SET_PDEATHSIG, prctl(2): a killed test run leaves no worker behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@dataclass
+class Worker:
+    """One `python -m streams worker`; its data directory and port stay the same over restarts."""
+
+    name: str
+    environment: dict[str, str]
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, failpoint: str | None = None) -> None:
+        """Start it; with `failpoint` ("commit.after:3") it kills itself there."""
+        own = {"TRACKER_DATA_DIR": str(self.data_dir), "TRACKER_WEB_PORT": str(self.port)}
+        if failpoint:
+            own["STREAMS_FAILPOINT"] = failpoint
+        self.starts += 1
+        with self.log.open("ab") as log:
+            log.write(f"--- start {self.starts} {failpoint or ''}\n".encode())
+            log.flush()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streams", "worker"],
+                cwd=CHECKOUT,
+                env={**os.environ, **self.environment, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_dies_with_its_parent,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the whole process group, if it still lives."""
+        if self.process is not None and self.alive:
+            os.killpg(self.process.pid, number)
+
+    def wait(self, within_s: float) -> int:
+        """Return the exit code; negative: the signal that ended it."""
+        assert self.process is not None
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise FaultRunError(
+                f"{self.name} did not end within {within_s:g} s\n{self.last_words()}"
+            ) from None
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.wait(EXIT_S)
+
+    def terminate(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.wait(EXIT_S)
+
+    def empty(self) -> None:
+        """Remove its tables, as after the loss of a disk."""
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def ready(self) -> bool:
+        return self.get("/ready")[0] == 200
+
+    def get(self, path: str) -> tuple[int, Json]:
+        """Return status and JSON body; status 0 when nobody answers."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, _json(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _json(error.read())
+        except OSError:
+            return 0, {}
+
+    def last_words(self, lines: int = 40) -> str:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass
+class Cluster:
+    """The workers of one application; leaving the block kills them all."""
+
+    names: Names
+    directory: Path
+    session_timeout_s: float = 6.0
+    unit_records: int = 200  # many transactions, so that faults find one in flight
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers.values():
+            worker.send(signal.SIGKILL)
+        for worker in self.workers.values():
+            if worker.process is not None:
+                worker.process.wait(EXIT_S)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "TRACKER_BROKER_URL": f"kafka://{self.names.bootstrap}",
+            "TRACKER_APP_ID": self.names.app_id,
+            "TRACKER_TOPIC_PREFIX": self.names.prefix,
+            "TRACKER_PARTITIONS": str(self.names.partitions),
+            "TRACKER_SESSION_TIMEOUT": f"{self.session_timeout_s:g}s",
+            "TRACKER_UNIT_RECORDS": str(self.unit_records),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @property
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.alive]
+
+    def create_topics(self) -> None:
+        """As a newcomer does."""
+        command = [sys.executable, "-m", "streams", "topics", "--create"]
+        environment = {**os.environ, **self.environment}
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=environment, capture_output=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise FaultRunError(f"topics --create: {done.stdout.decode()}{done.stderr.decode()}")
+
+    def worker(self, name: str) -> Worker:
+        if name not in self.workers:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.workers[name] = Worker(name, self.environment, self.directory, free_port())
+        return self.workers[name]
+
+    def await_ready(self, worker: Worker, within_s: float = READY_S) -> None:
+        """Wait until the worker serves its partitions; a worker that ended by itself is an error."""
+
+        def is_ready() -> bool:
+            if not worker.alive:
+                raise FaultRunError(f"{worker.name} ended by itself\n{worker.last_words()}")
+            return worker.ready()
+
+        until(is_ready, within_s, f"{worker.name} ready\n{worker.last_words()}")
+
+    def position(self) -> int:
+        """How many input offsets the group has committed, over all partitions."""
+        return sum(logs.committed(self.names).values())
+
+    def await_progress(self, records: int = 1, within_s: float = READY_S) -> None:
+        """Wait until the group has committed that much more."""
+        start = self.position()
+        until(lambda: self.position() >= start + records, within_s, f"{records} more inputs committed")
+
+    def await_caught_up(self, within_s: float = CAUGHT_UP_S) -> None:
+        until(lambda: logs.caught_up(self.names), within_s, "the group at the end of its inputs", 0.3)
+
+    def terminate(self) -> None:
+        """End all workers as their supervisor would; each must exit 0."""
+        alive = self.alive
+        for worker in alive:
+            worker.send(signal.SIGTERM)
+        for worker in alive:
+            code = worker.wait(EXIT_S)
+            if code:
+                raise FaultRunError(f"{worker.name} exited {code} on SIGTERM\n{worker.last_words()}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _json(body: bytes) -> Json:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,161 @@
+"""Read a `World` out of Kafka with a client and a consumer that are not the project's."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from .checker import World
+from .decoding import read_cell, read_delivery
+from .inputs import Raw
+
+STREAMS = ("requests", "statuses")
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one application's topics are called."""
+
+    bootstrap: str
+    app_id: str
+    prefix: str
+    partitions: int
+
+    def input(self, stream: str) -> str:
+        return f"{self.prefix}{stream}"
+
+    def changelog(self, table: str) -> str:
+        return f"{self.app_id}-{table}-changelog"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        outputs = (f"{self.prefix}events", f"{self.prefix}dead-letters")
+        tables = (self.changelog("deliveries"), self.changelog("period_stats"))
+        return (*map(self.input, STREAMS), *outputs, *tables)
+
+
+def read_world(names: Names) -> World:
+    """Read everything that is committed."""
+    cells = compacted(names, "period_stats", read_cell)
+    return World(
+        partitions=names.partitions,
+        requests=read_topic(names, names.input("requests")),
+        statuses=read_topic(names, names.input("statuses")),
+        events=read_topic(names, f"{names.prefix}events"),
+        dead_letters=read_topic(names, f"{names.prefix}dead-letters"),
+        deliveries=compacted(names, "deliveries", read_delivery),
+        minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
+        totals={p: {k: v for k, v in by.items() if isinstance(k, str)} for p, by in cells.items()},
+        committed=committed(names),
+        hanging=hanging(names),
+    )
+
+
+def consumer(names: Names, group: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": names.bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+
+
+def read_topic(names: Names, topic: str) -> dict[int, list[Raw]]:
+    """Return a topic's records by partition; partitions without one are left out."""
+    return read_from(names, [TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(names.partitions)])
+
+
+def read_from(names: Names, positions: list[TopicPartition]) -> dict[int, list[Raw]]:
+    records: dict[int, list[Raw]] = {}
+    reader = consumer(names, "checker")
+    try:
+        reader.assign(positions)
+        ended: set[int] = set()
+        while len(ended) < len(positions):
+            polled = reader.consume(10_000, TIMEOUT_S)
+            if not polled:
+                raise TimeoutError(f"no answer on {positions[0].topic} within {TIMEOUT_S} s")
+            for message in polled:
+                if message.error() is None:
+                    records.setdefault(message.partition(), []).append(raw(message))
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                else:
+                    raise RuntimeError(str(message.error()))
+    finally:
+        reader.close()
+    return records
+
+
+def raw(message: Message) -> Raw:
+    headers = tuple(message.headers() or ())
+    place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+    return Raw(*place, message.key(), message.value(), headers)
+
+
+def compacted(names: Names, table: str, read: Callable[[bytes, bytes], tuple[Any, Any]]) -> dict[int, Any]:
+    """Return what a changelog comes to by partition: the last value of each key, tombstones respected."""
+    tables = {}
+    for partition, values in latest(names, table).items():
+        tables[partition] = dict(read(key, value) for key, value in values.items())
+    return tables
+
+
+def latest(names: Names, table: str) -> dict[int, dict[bytes, bytes]]:
+    tables: dict[int, dict[bytes, bytes]] = {}
+    for partition, records in read_topic(names, names.changelog(table)).items():
+        last = {record.key or b"": record.value for record in records}
+        tables[partition] = {key: value for key, value in last.items() if value is not None}
+    return tables
+
+
+def committed(names: Names) -> dict[tuple[str, int], int]:
+    reader = consumer(names, names.app_id)
+    try:
+        asked = [TopicPartition(names.input(s), p) for s in STREAMS for p in range(names.partitions)]
+        answers = reader.committed(asked, timeout=TIMEOUT_S)
+    finally:
+        reader.close()
+    found = {(tp.topic.removeprefix(names.prefix), tp.partition): tp.offset for tp in answers}
+    return {place: offset for place, offset in found.items() if offset >= 0}
+
+
+def ends(names: Names, topics: tuple[str, ...], isolation: IsolationLevel) -> dict[tuple[str, int], int]:
+    """Return the end of each partition: the last stable offset, or the high watermark."""
+    admin = AdminClient({"bootstrap.servers": names.bootstrap})
+    asked = {
+        TopicPartition(topic, p): OffsetSpec.latest() for topic in topics for p in range(names.partitions)
+    }
+    answers: dict[TopicPartition, Future[Any]] = admin.list_offsets(
+        asked, isolation_level=isolation, request_timeout=TIMEOUT_S
+    )
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+
+def hanging(names: Names) -> list[str]:
+    """Return the partitions of which a part is hidden by a transaction that nobody ended."""
+    stable = ends(names, names.all, IsolationLevel.READ_COMMITTED)
+    written = ends(names, names.all, IsolationLevel.READ_UNCOMMITTED)
+    return [f"{topic}/{p}" for (topic, p), end in written.items() if stable[topic, p] < end]
+
+
+def caught_up(names: Names) -> bool:
+    """Whether the group has committed every input; it need not have passed what is no record."""
+    done = committed(names)  # before the ends: what is written meanwhile must not be overlooked
+    topics = tuple(names.input(stream) for stream in STREAMS)
+    written = ends(names, topics, IsolationLevel.READ_UNCOMMITTED)
+    stable = ends(names, topics, IsolationLevel.READ_COMMITTED)
+    for (topic, p), end in written.items():
+        position = done.get((topic.removeprefix(names.prefix), p), 0)
+        if position >= end:
+            continue
+        if stable[topic, p] < end or read_from(names, [TopicPartition(topic, p, position)]):
+            return False
+    return True

@@ -1,0 +1,221 @@
+"""Fault runs: traffic, faults from a seed, then the checker's verdict."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import views
+from .checker import Report, check
+from .cluster import Cluster, FaultRunError, Worker
+from .load import Load
+from .logs import Names, read_world
+from .stores import wrong_stores
+
+FAILPOINTS = tuple(
+    f"{step}.{side}"
+    for step in ("produce", "offsets", "commit", "store", "ack")
+    for side in ("before", "after")
+)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a run does to its workers."""
+
+    name: str
+    random_kills: int  # besides one kill at each chosen failpoint
+    failpoints: int
+    cluster_faults: int
+    records_per_second: float
+
+
+SHORT = Profile("short", random_kills=3, failpoints=5, cluster_faults=5, records_per_second=400)
+FULL = Profile("full", random_kills=12, failpoints=len(FAILPOINTS), cluster_faults=16, records_per_second=400)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did, and what came of it."""
+
+    kind: str
+    seed: int
+    faults: int
+    exits: int  # workers that ended by themselves, as a fenced one may
+    seconds: float
+    report: Report
+
+    @property
+    def ok(self) -> bool:
+        return not self.report.faults()
+
+    def __str__(self) -> str:
+        found = self.report.faults()
+        cells = len(found.pop("cells_wrong", ()))
+        lost, doubled = len(found.pop("lost", ())), len(found.pop("doubled", ()))
+        records = sum(len(items) for name, items in found.items() if name.startswith("records_"))
+        others = {name: len(items) for name, items in found.items() if not name.startswith("records_")}
+        return (
+            f"{self.kind} seed {self.seed}: {self.faults} faults, {self.exits} own exits, "
+            f"{self.report.consumed} inputs, {self.report.events} events, {lost} lost, {doubled} doubled, "
+            f"{records} wrong records, {cells} wrong cells, {others or 'nothing else'}, {self.seconds:.0f} s"
+        )
+
+
+def profile_from_env() -> Profile:
+    return {"short": SHORT, "full": FULL}[os.environ.get("FAULTS_PROFILE", "short")]
+
+
+def seed_from_env() -> int:
+    return int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1, 10_000))
+
+
+def single_worker(
+    names: Names, directory: Path, seed: int, profile: Profile, say: Say, empties: bool = False
+) -> Result:
+    """Kill one worker again and again, at failpoints and at any moment.
+
+    Args:
+        empties: whether the tables' directory is lost with every second kill.
+    """
+    rng = random.Random(seed)
+    began = time.monotonic()
+    plan: list[str | None] = [*rng.sample(FAILPOINTS, profile.failpoints), *[None] * profile.random_kills]
+    rng.shuffle(plan)
+    with Cluster(names, directory, session_timeout_s=2.0) as cluster:
+        cluster.create_topics()
+        with Load(names, seed, profile.records_per_second):
+            worker = cluster.worker("w0")
+            for n, failpoint in enumerate(plan):
+                kill_once(cluster, worker, failpoint, rng)
+                say(f"{time.monotonic() - began:5.1f} s  kill {n + 1} {failpoint or 'at random'}")
+                if empties and n % 2:
+                    worker.empty()
+            worker.start()
+            cluster.await_ready(worker)
+        report = verdict(cluster, rng)
+    kind = "one worker, emptied" if empties else "one worker"
+    return Result(kind, seed, len(plan), 0, time.monotonic() - began, report)
+
+
+def kill_once(cluster: Cluster, worker: Worker, failpoint: str | None, rng: random.Random) -> None:
+    if failpoint:
+        worker.start(f"{failpoint}:{rng.randrange(1, 40)}")
+        code = worker.wait(60)
+        if code != -signal.SIGKILL:
+            raise FaultRunError(
+                f"exited {code} instead of being killed at {failpoint}\n{worker.last_words()}"
+            )
+        return
+    worker.start()
+    cluster.await_ready(worker)
+    time.sleep(rng.uniform(0, 1.5))  # the random moment itself
+    worker.kill()
+
+
+def three_workers(names: Names, directory: Path, seed: int, profile: Profile, say: Say) -> Result:
+    """Kill, stop, suspend and add workers while three of them share the work."""
+    rng = random.Random(seed)
+    began = time.monotonic()
+    with Cluster(names, directory) as cluster:
+        cluster.create_topics()
+        faults = Faults(cluster, rng)
+        with Load(names, seed, profile.records_per_second):
+            for name in ("w0", "w1", "w2"):
+                cluster.worker(name).start()
+            cluster.await_progress()
+            for n, fault in enumerate(faults.plan(profile.cluster_faults)):
+                time.sleep(rng.uniform(0, 4))  # the random moment itself
+                what = fault()
+                say(f"{time.monotonic() - began:5.1f} s  fault {n + 1} {what}")
+                faults.supervise()
+                cluster.await_progress()
+            faults.supervise()
+        report = verdict(cluster, rng, faults.supervise)
+    return Result(
+        "three workers", seed, profile.cluster_faults, faults.exits, time.monotonic() - began, report
+    )
+
+
+class Faults:
+    """What can happen to a cluster's workers."""
+
+    def __init__(self, cluster: Cluster, rng: random.Random) -> None:
+        self.cluster = cluster
+        self.rng = rng
+        self.exits = 0
+        self._gone: set[str] = set()  # left for good
+
+    def plan(self, count: int) -> list[Callable[[], str]]:
+        """Each kind of fault at least once, kills as often as all others together."""
+        kinds = [self.kill, self.terminate, self.suspend, self.join_or_leave]
+        more = self.rng.choices(kinds, (3, 1, 1, 1), k=max(0, count - len(kinds)))
+        plan = [*kinds, *more][:count]
+        self.rng.shuffle(plan)
+        return plan
+
+    def supervise(self) -> None:
+        """Start again what ended by itself."""
+        for worker in self.cluster.workers.values():
+            if not worker.alive and worker.name not in self._gone:
+                self.exits += 1
+                worker.start()
+
+    def kill(self) -> str:
+        worker = self._any()
+        worker.kill()
+        if self.rng.random() < 0.2:
+            worker.empty()
+        time.sleep(self.rng.uniform(0, 3))  # how long its supervisor takes
+        worker.start()
+        return f"SIGKILL {worker.name}"
+
+    def terminate(self) -> str:
+        worker = self._any()
+        code = worker.terminate()
+        if code:
+            raise FaultRunError(f"{worker.name} exited {code} on SIGTERM\n{worker.last_words()}")
+        worker.start()
+        return f"SIGTERM {worker.name}"
+
+    def suspend(self) -> str:
+        """Beyond the session timeout: the group goes on without it, and then it comes back."""
+        worker = self._any()
+        worker.send(signal.SIGSTOP)
+        time.sleep(self.cluster.session_timeout_s + self.rng.uniform(1, 4))
+        worker.send(signal.SIGCONT)
+        return f"SIGSTOP, SIGCONT {worker.name}"
+
+    def join_or_leave(self) -> str:
+        extra = self.cluster.worker("w3")
+        if extra.alive:
+            self._gone.add(extra.name)
+            extra.terminate()
+            return "leave w3"
+        self._gone.discard(extra.name)
+        extra.empty()
+        extra.start()
+        return "join w3"
+
+    def _any(self) -> Worker:
+        return self.rng.choice(self.cluster.alive)
+
+
+def verdict(cluster: Cluster, rng: random.Random, supervise: Callable[[], None] = lambda: None) -> Report:
+    """Let the workers finish, ask their views, end them, and judge what they leave."""
+    supervise()
+    for worker in cluster.alive:
+        cluster.await_ready(worker)
+    cluster.await_caught_up()
+    answers = views.ask(cluster.alive, cluster.names, rng)
+    cluster.terminate()
+    world = read_world(cluster.names)
+    report = check(world)
+    if not report.invalid:
+        report.views_wrong = views.wrong(answers, world)
+        report.stores_wrong = wrong_stores(cluster.names, [cluster.directory])
+    return report

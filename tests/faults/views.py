@@ -1,0 +1,63 @@
+"""Compare what the workers' HTTP views answer with the reference."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from .checker import World, expected_of, same
+from .cluster import Worker
+from .inputs import STATUSES, Json, iso, to_ms
+from .logs import Names, read_topic
+from .reference import Expected
+
+SAMPLE = 60
+ARRIVED = ("DELIVERED", "READ", "CLICKED")
+
+Answers = dict[str, tuple[int, Json]]  # by worker and path
+
+
+def ask(workers: list[Worker], names: Names, rng: random.Random) -> Answers:
+    """Ask any worker for any message, and each for the statistics."""
+    keys = {record.key for log in read_topic(names, f"{names.prefix}events").values() for record in log}
+    sample = rng.sample(sorted(key for key in keys if key), min(SAMPLE, len(keys)))
+    asked = [(rng.choice(workers), f"/v1/messages/{quote(key.decode(), safe='')}") for key in sample]
+    asked += [(worker, "/v1/stats") for worker in workers]
+    return {f"{worker.name} {path}": worker.get(path) for worker, path in asked}
+
+
+def wrong(answers: Answers, world: World) -> list[str]:
+    expected = expected_of(world)
+    right: dict[str, Json] = {"/v1/stats": stats(expected)}
+    for part in expected:
+        right |= {f"/v1/messages/{quote(m, safe='')}": record for m, record in part.records.items()}
+    return [
+        f"{asked}: {status}"
+        for asked, (status, body) in answers.items()
+        if status != 200 or not same(body, right[asked.partition(" ")[2]])
+    ]
+
+
+def stats(parts: Iterable[Expected]) -> Json:
+    """What all records come to, counted one by one."""
+    records = [record for part in parts for record in part.records.values()]
+    by_status = Counter(record["currentStatus"] for record in records)
+    durations = [d for record in records if (d := duration(record)) is not None]
+    providers = Counter(record.get("provider", "unknown") for record in records)
+    arrived = sum(by_status[status] for status in ARRIVED)
+    return {
+        "totalMessages": len(records),
+        "byStatus": {status: by_status[status] for status in STATUSES},
+        "byProvider": dict(providers),
+        "averageDeliveryTime": sum(durations) / len(durations) if durations else 0,
+        "deliveryRate": 100 * arrived / len(records),
+        "failureRate": 100 * by_status["FAILED"] / len(records),
+        "lastUpdated": iso(max(to_ms(record["updatedAt"]) for record in records)),
+    }
+
+
+def duration(record: Json) -> int | None:
+    report = record["deliveryReport"]
+    if "sentAt" not in report or "deliveredAt" not in report:
+        return None
+    return max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
