@@ -35,8 +35,8 @@ class DownloadFailed(EmbeddedKafkaError):
         super().__init__(
             f"could not download {coordinate}: {reason}\n"
             f"Kafka's jars are fetched once, from Maven Central. Check the network (and HTTPS_PROXY, if you "
-            f"need one) and start again: what has arrived is kept. Or set TRACKER_BROKER_URL to a broker that "
-            f"runs already."
+            f"need one) and start again: what has arrived is kept. Or set TRACKER_BROKER_URL to a broker "
+            f"that runs already."
         )
         self.coordinate = coordinate
 

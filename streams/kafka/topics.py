@@ -117,7 +117,7 @@ async def _await_visible(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicS
 
 async def _partition_counts(admin: AIOKafkaAdminClient, names: Container[str]) -> dict[str, int]:
     """Return the partition count of those topics that are there, every partition led by a broker."""
-    # Asked for all topics: to name one that is not there makes it, on brokers that create topics by themselves.
+    # Asked for all: to name one that is not there makes it, on brokers that create topics by themselves.
     described: list[dict[str, Any]] = await admin.describe_topics(None)
     led = {topic["topic"]: len(topic["partitions"]) for topic in described if _is_led(topic)}
     return {name: count for name, count in led.items() if name in names}

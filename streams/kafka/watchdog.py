@@ -1,7 +1,7 @@
 """End the broker when its owner is gone, however the owner went.
 
-Run as a script: `watchdog.py PID GRACE_S [DIRECTORY]`. Standard input is a pipe that only the owner holds: the
-kernel closes it when the owner dies, SIGKILL included. A byte before that says that the owner saw to it all.
+Run as a script: `watchdog.py PID GRACE_S [DIRECTORY]`. Standard input is a pipe that only the owner holds:
+the kernel closes it when the owner dies, SIGKILL included. A byte before that: the owner saw to it all.
 (Linux's PR_SET_PDEATHSIG follows the thread that started the broker, not the process, and exists only there.)
 """
 
