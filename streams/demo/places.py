@@ -5,11 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streams.demo.traffic import Stream
+from streams.topics import CATALOGUE, names
 
 DEFAULT_PREFIX = "delivery."
 DEFAULT_APP_ID = "delivery-tracker"
+
+
+class PlacedTopic(NamedTuple):
+    """A topic of the catalogue, with its full name and its partitions."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,19 @@ class Place:
     @property
     def inputs(self) -> dict[Stream, str]:
         """The topics that the traffic goes to."""
-        return {"requests": f"{self.topic_prefix}requests", "statuses": f"{self.topic_prefix}statuses"}
+        full = names(self.topic_prefix)
+        return {"requests": full.requests, "statuses": full.statuses}
 
     @property
     def events(self) -> str:
         """The topic that events come from."""
-        return f"{self.topic_prefix}events"
+        return names(self.topic_prefix).events
+
+    def topics(self) -> list[PlacedTopic]:
+        """All topics that must be there."""
+        return [
+            PlacedTopic(self.topic_prefix + topic.name, self.partitions, topic.config) for topic in CATALOGUE
+        ]
 
 
 def choose_place(environment: Mapping[str, str], *, own_broker: bool, partitions: int) -> Place:
