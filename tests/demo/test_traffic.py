@@ -6,9 +6,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import replace
 
-import pytest
-
-from streams.demo.traffic import NO_FAULTS, PRECEDENCE, Sample, Tally, Traffic, generate, produced
+from streams.demo.traffic import NO_FAULTS, PRECEDENCE, SPOILERS, Sample, Tally, Traffic, generate, produced
 
 MANY = Traffic(4_000)
 
@@ -87,12 +85,10 @@ def test_misplaced_records_are_counted() -> None:
     assert wrong == tally.forwarded > 0
 
 
-@pytest.mark.parametrize(
-    "code", ["not-json", "empty", "wrong-type", "unknown-status", "missing-field", "too-large"]
-)
-def test_every_kind_of_malformed_record_occurs(code: str) -> None:
+def test_every_kind_of_malformed_record_occurs() -> None:
     """Ten thousand messages hold each kind, and the tally names it."""
-    assert produced(Traffic(10_000)).dead_letters[code] > 0
+    codes = {code for code, _ in SPOILERS}
+    assert set(produced(Traffic(10_000)).dead_letters) == codes
 
 
 def test_a_message_has_two_to_five_callbacks_of_realistic_size() -> None:
