@@ -1,0 +1,30 @@
+"""delivery.requests → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.flows import Flow, Tables
+from streams.app import app, lanes, settings
+from streams.domain.delivery import track
+from streams.engine.batches import Batch
+from streams.engine.units import Unit
+from streams.messages import read_track
+from streams.topics import names
+from tables.deliveries import deliveries
+from tables.period_stats import period_stats
+
+topics = names(settings.topic_prefix)
+flow = Flow("requests", read_track, track, Tables(deliveries, period_stats), topics)
+
+
+@app.agent(app.topic(topics.requests), name="apply_requests")
+async def apply_requests(batches: Any) -> None:
+    """delivery.requests → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+    async for event in batches.noack().events():
+        await lanes.submit(event, handle)
+
+
+def handle(batch: Batch, unit: Unit) -> None:
+    """Apply each track request in offset order; reads and writes go to the unit, nothing is awaited."""
+    flow.handle(batch, unit)

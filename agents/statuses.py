@@ -1,0 +1,30 @@
+"""delivery.statuses → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.flows import Flow, Tables
+from streams.app import app, lanes, settings
+from streams.domain.delivery import merge
+from streams.engine.batches import Batch
+from streams.engine.units import Unit
+from streams.messages import read_status
+from streams.topics import names
+from tables.deliveries import deliveries
+from tables.period_stats import period_stats
+
+topics = names(settings.topic_prefix)
+flow = Flow("statuses", read_status, merge, Tables(deliveries, period_stats), topics)
+
+
+@app.agent(app.topic(topics.statuses), name="apply_statuses")
+async def apply_statuses(batches: Any) -> None:
+    """delivery.statuses → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+    async for event in batches.noack().events():
+        await lanes.submit(event, handle)
+
+
+def handle(batch: Batch, unit: Unit) -> None:
+    """Apply each status in offset order; reads and writes go to the unit, nothing is awaited."""
+    flow.handle(batch, unit)

@@ -1,0 +1,1 @@
+"""What statuses mean: pure functions and values, without I/O and without a clock."""

@@ -1,0 +1,453 @@
+"""The delivery law: a delivery is what the set of things said about its message makes of it.
+
+Any order, any repetition and any batching of the same callbacks gives the same delivery; ties are broken by
+what callbacks say, never by when they arrived. So that adding a callback costs about the same however long the
+history is, a `Delivery` keeps what the law derives beside the history it is derived from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from streams.domain.statuses import (
+    CLICKED,
+    DELIVERED,
+    FAILED,
+    NAMES,
+    NOTHING,
+    PRECEDENCE,
+    READ,
+    SENT,
+    Source,
+    Status,
+    is_contradiction,
+)
+from streams.domain.times import EARLIEST_MS, LEAD_MS, event_at
+
+__all__ = [
+    "DEFAULT_TRACKING_MS",
+    "PRECEDENCE",
+    "Callback",
+    "Delivery",
+    "Entry",
+    "Failure",
+    "Request",
+    "Track",
+    "merge",
+    "track",
+]
+
+TRACK_ID: Final = "track"
+"""The id of the history entry that a track request makes."""
+
+DEFAULT_TRACKING_MS: Final = 72 * 3_600_000
+"""How long a message is waited for: the latest receipts of the providers we know come after three days."""
+
+_NEVER: Final = -(2**63)
+_ALWAYS: Final = 2**63 - 1
+
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+MessageId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Attempt: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Duration: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+
+
+class Failure(msgspec.Struct, gc=False, omit_defaults=True):
+    """Why a message, or an attempt to deliver it, failed; `details` is JSON text."""
+
+    code: Text
+    message: str
+    details: Any = None
+
+
+class Callback(msgspec.Struct, gc=False, rename="camel"):
+    """What someone says about a message at one moment; times in ms, `metadata` as JSON text by key."""
+
+    message_id: MessageId
+    status: Status
+    timestamp: int | None = None
+    provider: Text | None = None
+    attempt: Attempt | None = None
+    provider_message_id: Text | None = None
+    source: Source | None = None
+    error: Failure | None = None
+    metadata: dict[str, Any] | None = None
+    sent_at: int | None = None
+    delivered_at: int | None = None
+    read_at: int | None = None
+    clicked_at: int | None = None
+    failed_at: int | None = None
+    id: Text | None = None
+    channel: Text | None = None
+    tenant: Text | None = None
+    phone_number: Text | None = None
+    template_id: Text | None = None
+
+
+class Track(msgspec.Struct, gc=False, rename="camel"):
+    """The request that a message be tracked; times in ms, `metadata` as JSON text by key."""
+
+    type: Literal["track"]
+    message_id: MessageId
+    phone_number: Text
+    template_id: Text
+    provider: Text
+    channel: Text | None = None
+    tenant: Text | None = None
+    initial_status: Status | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: int | None = None
+    max_tracking_duration: Duration | None = None
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """One element of the history.
+
+    Attributes:
+        precedence: of its status.
+        at: event time, ms.
+        given: the time as it was given, which may not be plausible; part of the entry's identity.
+        receipt: when its record came to Kafka, ms.
+    """
+
+    precedence: int
+    at: int
+    given: int | None
+    receipt: int
+    provider: str | None
+    attempt: int | None
+    source: Source
+    id: str | None = None
+    error: Failure | None = None
+
+
+class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """What the track request says that counts."""
+
+    created_at: int
+    phone_number: str
+    template_id: str
+    provider: str
+    channel: str | None
+    tenant: str | None
+    tracking_ms: int = DEFAULT_TRACKING_MS
+
+
+class Delivery(msgspec.Struct, array_like=True, gc=False):
+    """All that is known of one message, and how it is stored: an array that begins with its version.
+
+    A new one knows nothing: precedence is NOTHING until the first callback or request is added.
+
+    Attributes:
+        precedence: of the current status.
+        updated_at: arrival of the last record that changed anything, never decreasing; ms.
+        first_at: the least event time of the history.
+        times: by precedence, when that status was reached: the least time said for it, or where none was
+            said, the least event time of its entries.
+        explicit: bit n tells that ``times[n]`` was said explicitly.
+        seen: bit n tells that the history holds a status of precedence n.
+        named: the provider that reached the current status first; `named_at` is when.
+        failure: the last error, `failure_at` the event time that makes it the last.
+        hints: what statuses say of phone number, template, channel and tenant; the least of each.
+        metadata: by key, event time and JSON text of the last value.
+    """
+
+    version: Literal[1] = 1
+    precedence: int = NOTHING
+    updated_at: int = _NEVER
+    first_at: int = _ALWAYS
+    times: list[int | None] = msgspec.field(default_factory=lambda: [None] * len(NAMES))
+    explicit: int = 0
+    seen: int = 0
+    named: str | None = None
+    named_at: int = 0
+    request: Request | None = None
+    hints: list[str | None] = msgspec.field(default_factory=lambda: [None] * 4)
+    failure: Failure | None = None
+    failure_at: int = 0
+    metadata: dict[str, tuple[int, str]] = {}
+    history: list[Entry] = []
+
+    @property
+    def status(self) -> Status:
+        """The status that wins over all others said."""
+        return NAMES[self.precedence]
+
+    @property
+    def tracked(self) -> bool:
+        """Whether anyone asked to track the message."""
+        return self.request is not None
+
+    @property
+    def provider(self) -> str | None:
+        """Who brought the message to its current status, else who was asked to."""
+        if self.named is None and self.request is not None:
+            return self.request.provider
+        return self.named
+
+    @property
+    def phone_number(self) -> str | None:
+        """The recipient."""
+        return self.request.phone_number if self.request is not None else self.hints[0]
+
+    @property
+    def template_id(self) -> str | None:
+        """The template that the message was made from."""
+        return self.request.template_id if self.request is not None else self.hints[1]
+
+    @property
+    def channel(self) -> str | None:
+        """The kind of message."""
+        requested = self.request.channel if self.request is not None else None
+        return self.hints[2] if requested is None else requested
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose message it is."""
+        requested = self.request.tenant if self.request is not None else None
+        return self.hints[3] if requested is None else requested
+
+    @property
+    def created_at(self) -> int:
+        """When the message was created, as far as known; ms."""
+        return self.request.created_at if self.request is not None else self.first_at
+
+    @property
+    def expires_at(self) -> int | None:
+        """Until when a tracked message is waited for; ms."""
+        return None if self.request is None else self.request.created_at + self.request.tracking_ms
+
+    @property
+    def sent_at(self) -> int | None:
+        """When the message was sent; ms."""
+        return self.times[SENT]
+
+    @property
+    def delivered_at(self) -> int | None:
+        """When the message arrived; ms."""
+        return self.times[DELIVERED]
+
+    @property
+    def read_at(self) -> int | None:
+        """When the message was read; ms."""
+        return self.times[READ]
+
+    @property
+    def clicked_at(self) -> int | None:
+        """When a link in the message was followed; ms."""
+        return self.times[CLICKED]
+
+    @property
+    def failed_at(self) -> int | None:
+        """When the message failed; ms."""
+        return self.times[FAILED]
+
+    @property
+    def contradiction(self) -> bool:
+        """Whether the message was said both to have failed and to have arrived."""
+        return is_contradiction(self.seen)
+
+
+def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:
+    """Add one callback to the set that the delivery is made of.
+
+    Returns:
+        Its entry in the history, or None when that was there already and nothing has changed.
+    """
+    given = callback.timestamp
+    entry = Entry(
+        PRECEDENCE[callback.status],
+        event_at(given, receipt),
+        given,
+        receipt,
+        callback.provider,
+        callback.attempt,
+        callback.source or "provider",
+        callback.id,
+        callback.error,
+    )
+    if _is_known(delivery.history, entry):
+        return None
+    _enter(delivery, entry)
+    _say_times(delivery, callback, receipt)
+    _hint(delivery.hints, callback)
+    if callback.metadata:
+        _annotate(delivery, entry.at, callback.metadata)
+    if receipt > delivery.updated_at:
+        delivery.updated_at = receipt
+    return entry
+
+
+def track(delivery: Delivery, request: Track, receipt: int) -> Entry | None:
+    """Add one track request to the set that the delivery is made of; of several the least counts.
+
+    Returns:
+        The entry that it makes in the history (whether or not that is there already), or None when nothing
+        has changed.
+    """
+    status, given = request.initial_status or "QUEUED", request.created_at
+    at = event_at(given, receipt)
+    entry = Entry(PRECEDENCE[status], at, given, receipt, request.provider, None, "system", TRACK_ID)
+    changed = not _is_known(delivery.history, entry)
+    if changed:
+        _enter(delivery, entry)
+    changed |= _request(delivery, request, at)
+    if request.metadata:
+        changed |= _annotate(delivery, at, request.metadata)
+    if not changed:
+        return None
+    if receipt > delivery.updated_at:
+        delivery.updated_at = receipt
+    return entry
+
+
+def _is_known(history: list[Entry], entry: Entry) -> bool:
+    """Say whether an entry of this identity is there: its id and status, else all that its callback says."""
+    precedence, id_ = entry.precedence, entry.id
+    for known in history:
+        if known.precedence == precedence and known.id == id_ and (id_ is not None or _agree(known, entry)):
+            return True
+    return False
+
+
+def _agree(known: Entry, entry: Entry) -> bool:
+    return (
+        known.given == entry.given
+        and known.provider == entry.provider
+        and known.attempt == entry.attempt
+        and known.source == entry.source
+        and error_code(known) == error_code(entry)
+    )
+
+
+def error_code(entry: Entry) -> str | None:
+    """Return the code of the entry's error, if it has one."""
+    return None if entry.error is None else entry.error.code
+
+
+def _enter(delivery: Delivery, entry: Entry) -> None:
+    """Add an entry to the history, and what it means for status, times, provider and error."""
+    delivery.history.append(entry)
+    precedence, at = entry.precedence, entry.at
+    bit = 1 << precedence
+    delivery.seen |= bit
+    if not delivery.explicit & bit:
+        reached = delivery.times[precedence]
+        if reached is None or at < reached:
+            delivery.times[precedence] = at
+    if at < delivery.first_at:
+        delivery.first_at = at
+    if precedence >= delivery.precedence:
+        _lead(delivery, entry)
+    if entry.error is not None:
+        _fail(delivery, at, entry.error)
+
+
+def _lead(delivery: Delivery, entry: Entry) -> None:
+    """Let an entry of the current or of a later status say who brought the message there."""
+    provider = entry.provider
+    if entry.precedence > delivery.precedence:
+        delivery.precedence = entry.precedence
+    elif provider is None or (
+        delivery.named is not None and (entry.at, provider) >= (delivery.named_at, delivery.named)
+    ):
+        return
+    delivery.named = provider
+    delivery.named_at = entry.at
+
+
+def _fail(delivery: Delivery, at: int, error: Failure) -> None:
+    known = delivery.failure
+    if known is None or error_order(at, error) > error_order(delivery.failure_at, known):
+        delivery.failure = error
+        delivery.failure_at = at
+
+
+def error_order(at: int, error: Failure) -> tuple[int, str, str, str]:
+    """Return by what errors are compared; the greatest is the one that is shown."""
+    return at, error.code, error.message, error.details or ""
+
+
+def _say_times(delivery: Delivery, callback: Callback, receipt: int) -> None:
+    if callback.sent_at is not None:
+        _say_time(delivery, SENT, callback.sent_at, receipt)
+    if callback.delivered_at is not None:
+        _say_time(delivery, DELIVERED, callback.delivered_at, receipt)
+    if callback.read_at is not None:
+        _say_time(delivery, READ, callback.read_at, receipt)
+    if callback.clicked_at is not None:
+        _say_time(delivery, CLICKED, callback.clicked_at, receipt)
+    if callback.failed_at is not None:
+        _say_time(delivery, FAILED, callback.failed_at, receipt)
+
+
+def _say_time(delivery: Delivery, precedence: int, time: int, receipt: int) -> None:
+    """Let an explicit time replace those only derived; of several explicit ones the least counts."""
+    if not EARLIEST_MS <= time <= receipt + LEAD_MS:
+        return
+    bit = 1 << precedence
+    reached = delivery.times[precedence]
+    if not delivery.explicit & bit:
+        delivery.explicit |= bit
+    elif reached is not None and time >= reached:
+        return
+    delivery.times[precedence] = time
+
+
+def _hint(hints: list[str | None], callback: Callback) -> None:
+    if callback.channel is not None:
+        hints[2] = _least(hints[2], callback.channel)
+    if callback.phone_number is not None:
+        hints[0] = _least(hints[0], callback.phone_number)
+    if callback.template_id is not None:
+        hints[1] = _least(hints[1], callback.template_id)
+    if callback.tenant is not None:
+        hints[3] = _least(hints[3], callback.tenant)
+
+
+def _least(known: str | None, said: str) -> str:
+    return said if known is None or said < known else known
+
+
+def _annotate(delivery: Delivery, at: int, said: Mapping[str, str]) -> bool:
+    """Keep of each key the value with the greatest event time, then text; say whether any has changed."""
+    metadata = delivery.metadata
+    changed = False
+    for key, text in said.items():
+        value = (at, text)
+        if key not in metadata or value > metadata[key]:
+            metadata[key] = value
+            changed = True
+    return changed
+
+
+def _request(delivery: Delivery, request: Track, at: int) -> bool:
+    """Keep the least of the track requests; say whether it is this one."""
+    said = Request(
+        at,
+        request.phone_number,
+        request.template_id,
+        request.provider,
+        request.channel,
+        request.tenant,
+        request.max_tracking_duration or DEFAULT_TRACKING_MS,
+    )
+    if delivery.request is not None and request_order(said) >= request_order(delivery.request):
+        return False
+    delivery.request = said
+    return True
+
+
+def request_order(request: Request) -> tuple[int, str, str, str, str, str]:
+    """Return by what track requests are compared; the least counts."""
+    return (
+        request.created_at,
+        request.phone_number,
+        request.template_id,
+        request.provider,
+        request.channel or "",
+        request.tenant or "",
+    )

@@ -1,0 +1,76 @@
+"""The statuses of a message and the order in which one wins over another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+__all__ = [
+    "CLICKED",
+    "CONTRADICTED",
+    "DELIVERED",
+    "FAILED",
+    "FIRST_FINAL",
+    "NAMES",
+    "NOTHING",
+    "PRECEDENCE",
+    "RANK",
+    "READ",
+    "SENT",
+    "Source",
+    "Status",
+    "is_contradiction",
+]
+
+Status: TypeAlias = Literal[
+    "QUEUED", "SENDING", "SENT", "CANCELLED", "EXPIRED", "FAILED", "DELIVERED", "READ", "CLICKED"
+]
+Source: TypeAlias = Literal["manual", "provider", "webhook", "system"]
+
+NAMES: Final[tuple[Status, ...]] = (
+    "QUEUED",
+    "SENDING",
+    "SENT",
+    "CANCELLED",
+    "EXPIRED",
+    "FAILED",
+    "DELIVERED",
+    "READ",
+    "CLICKED",
+)
+"""Every status, each winning over all before it; its place here is its precedence, and what is stored."""
+
+PRECEDENCE: Final[Mapping[Status, int]] = {name: place for place, name in enumerate(NAMES)}
+
+RANK: Final[Mapping[Status, int]] = {
+    "QUEUED": 0,
+    "SENDING": 1,
+    "SENT": 2,
+    "CANCELLED": 3,
+    "EXPIRED": 3,
+    "FAILED": 4,
+    "DELIVERED": 4,
+    "READ": 5,
+    "CLICKED": 6,
+}
+"""How far a message has come; precedence breaks the ties of a rank, always the same way."""
+
+NOTHING: Final = -1
+"""The precedence of a delivery of which nothing was said yet."""
+
+SENT: Final = PRECEDENCE["SENT"]
+FAILED: Final = PRECEDENCE["FAILED"]
+DELIVERED: Final = PRECEDENCE["DELIVERED"]
+READ: Final = PRECEDENCE["READ"]
+CLICKED: Final = PRECEDENCE["CLICKED"]
+
+FIRST_FINAL: Final = PRECEDENCE["CANCELLED"]
+"""This status and all that win over it are final: nothing more is expected."""
+
+CONTRADICTED: Final = 1 << DELIVERED | 1 << READ | 1 << CLICKED
+"""The statuses, as bits, that cannot be true together with FAILED."""
+
+
+def is_contradiction(seen: int) -> bool:
+    """Say whether these statuses (bit n for precedence n) tell both of failure and of arrival."""
+    return bool(seen & 1 << FAILED and seen & CONTRADICTED)

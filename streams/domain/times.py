@@ -1,0 +1,86 @@
+"""Times as integers: milliseconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+__all__ = ["EARLIEST_MS", "LEAD_MS", "TimeSource", "WireTime", "event_at", "is_plausible", "iso", "to_ms"]
+
+WireTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
+"""How a time may be written on input: ISO 8601 with a zone, or epoch seconds or milliseconds."""
+
+TimeSource: TypeAlias = str
+"""``given``, ``clamped`` (given, but not plausible) or ``record`` (not given)."""
+
+EARLIEST_MS: Final = 946_684_800_000
+"""2000-01-01: what is dated before was written by a clock that had not been set."""
+
+LEAD_MS: Final = 86_400_000
+"""How far an event may lie in the future of its arrival."""
+
+FIRST_IN_MS: Final = 100_000_000_000
+"""Numbers of this magnitude and above are milliseconds: as seconds they would lie beyond the year 5138."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LEAST_S: Final = -62_135_596_800
+_GREATEST_S: Final = 253_402_300_799
+_MILLIS: Final = tuple(f".{milli:03d}Z" for milli in range(1000))
+_SECONDS: Final[dict[int, str]] = {}
+_MOST_SECONDS: Final = 20_000
+
+
+def to_ms(time: WireTime) -> int:
+    """Return the milliseconds of a time as it came in; halves are rounded to even.
+
+    Raises:
+        ValueError: a number lies outside the years 1 to 9999.
+    """
+    if isinstance(time, datetime):
+        since = time - _EPOCH
+        micros = since.microseconds
+        millis = micros // 1000 if not micros % 1000 else round(micros / 1000)
+        return since.days * 86_400_000 + since.seconds * 1000 + millis
+    ms = round(time if abs(time) >= FIRST_IN_MS else time * 1000)
+    if not _LEAST_S * 1000 <= ms <= _GREATEST_S * 1000 + 999:
+        raise ValueError("Expected a time in the years 1 to 9999")
+    return ms
+
+
+def iso(ms: int) -> str:
+    """Write a time as ``2026-11-23T09:00:00.123Z``; beyond the years 1 to 9999 the nearest."""
+    second = ms // 1000
+    prefix = _SECONDS.get(second)
+    if prefix is None:
+        prefix = _prefix(second)
+    return prefix + _MILLIS[ms - second * 1000]
+
+
+def _prefix(second: int) -> str:
+    """Format a second once: the traffic of a moment lies within a few of them."""
+    if len(_SECONDS) >= _MOST_SECONDS:
+        _SECONDS.clear()
+    shown = min(max(second, _LEAST_S), _GREATEST_S)
+    prefix = _SECONDS[second] = (_EPOCH + timedelta(seconds=shown)).isoformat()[:19]
+    return prefix
+
+
+def is_plausible(given: int, receipt: int) -> bool:
+    """Say whether something that arrived at `receipt` can have happened at `given`."""
+    return EARLIEST_MS <= given <= receipt + LEAD_MS
+
+
+def event_at(given: int | None, receipt: int) -> int:
+    """Return the event time: as given when that is plausible, else the time of arrival."""
+    if given is None or not EARLIEST_MS <= given <= receipt + LEAD_MS:
+        return receipt
+    return given
+
+
+def time_source(given: int | None, receipt: int) -> TimeSource:
+    """Say where `event_at` of the same arguments comes from."""
+    if given is None:
+        return "record"
+    return "given" if is_plausible(given, receipt) else "clamped"

@@ -1,0 +1,253 @@
+"""Wire types: how input records are read, and how events and dead letters are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from streams.domain.delivery import Callback, Track
+from streams.domain.errors import MalformedCode, MalformedRecord
+from streams.domain.reports import DeliveryReport
+from streams.domain.statuses import Source, Status
+from streams.domain.times import WireTime, to_ms
+
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "Event",
+    "EventType",
+    "Origin",
+    "StatusCallback",
+    "Stream",
+    "TrackRequest",
+    "dead_letter_headers",
+    "encode",
+    "event_headers",
+    "forwarded_header",
+    "read_status",
+    "read_track",
+]
+
+MAX_VALUE_BYTES: Final = 65_536
+"""Larger records are not read: a status is a few hundred bytes."""
+
+Stream: TypeAlias = Literal["requests", "statuses"]
+Header: TypeAlias = tuple[str, bytes]
+
+EventType: TypeAlias = Literal["tracking.started", "status.updated", "status.amended", "tracking.completed"]
+
+T = TypeVar("T")
+
+encode = msgspec.json.Encoder().encode
+
+
+# Reading decodes into the wire types and then narrows times and JSON values in place, so that no second
+# object is made for each record; from then on it is a `Callback` or a `Track`.
+
+
+class StatusCallback(Callback, gc=False, rename="camel"):
+    """Value of ``statuses``: a callback with times as they may be written."""
+
+    timestamp: WireTime | None = None  # type: ignore[assignment]
+    sent_at: WireTime | None = None  # type: ignore[assignment]
+    delivered_at: WireTime | None = None  # type: ignore[assignment]
+    read_at: WireTime | None = None  # type: ignore[assignment]
+    clicked_at: WireTime | None = None  # type: ignore[assignment]
+    failed_at: WireTime | None = None  # type: ignore[assignment]
+
+
+class TrackRequest(Track, gc=False, rename="camel"):
+    """Value of ``requests``: a track request with times as they may be written."""
+
+    created_at: WireTime | None = None  # type: ignore[assignment]
+
+
+_decode_status = msgspec.json.Decoder(StatusCallback).decode
+_decode_track = msgspec.json.Decoder(TrackRequest).decode
+
+
+def read_status(value: bytes | None) -> Callback:
+    """Read a value of ``statuses``.
+
+    Raises:
+        MalformedRecord: it cannot be read; the error says what to mend.
+    """
+    return _read(value, _decode_status, _narrow_status)
+
+
+def read_track(value: bytes | None) -> Track:
+    """Read a value of ``requests``.
+
+    Raises:
+        MalformedRecord: it cannot be read, or is a request of another type than ``track``.
+    """
+    return _read(value, _decode_track, _narrow_track)
+
+
+def _read(value: bytes | None, decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> T:
+    if not value:
+        raise MalformedRecord("empty", "", "the record has no value")
+    if len(value) > MAX_VALUE_BYTES:
+        problem = f"the value has {len(value)} bytes; {MAX_VALUE_BYTES} are allowed"
+        raise MalformedRecord("too-large", "", problem)
+    try:
+        if not value.isascii():
+            # msgspec does not look into the strings of fields that it passes over
+            value.decode()
+        return narrow(decode(value))
+    except (ValueError, RecursionError) as error:
+        raise _malformed(error) from None
+
+
+def _narrow_status(callback: Any) -> Callback:
+    # field by field and not in a loop over names: this runs for every record
+    if callback.timestamp is not None:
+        callback.timestamp = _ms(callback.timestamp, "timestamp")
+    if callback.sent_at is not None:
+        callback.sent_at = _ms(callback.sent_at, "sentAt")
+    if callback.delivered_at is not None:
+        callback.delivered_at = _ms(callback.delivered_at, "deliveredAt")
+    if callback.read_at is not None or callback.clicked_at is not None or callback.failed_at is not None:
+        _narrow_rarer_times(callback)
+    if callback.metadata is not None:
+        callback.metadata = _texts(callback.metadata)
+    if callback.error is not None and callback.error.details is not None:
+        callback.error.details = _text(callback.error.details)
+    return callback  # type: ignore[no-any-return]
+
+
+def _narrow_rarer_times(callback: Any) -> None:
+    for name, shown in (("read_at", "readAt"), ("clicked_at", "clickedAt"), ("failed_at", "failedAt")):
+        time = getattr(callback, name)
+        if time is not None:
+            setattr(callback, name, _ms(time, shown))
+
+
+def _narrow_track(request: Any) -> Track:
+    if request.created_at is not None:
+        request.created_at = _ms(request.created_at, "createdAt")
+    if request.metadata is not None:
+        request.metadata = _texts(request.metadata)
+    return request  # type: ignore[no-any-return]
+
+
+def _ms(time: WireTime, field: str) -> int:
+    try:
+        return to_ms(time)
+    except ValueError as error:
+        raise MalformedRecord("invalid-value", field, str(error)) from None
+
+
+def _text(value: object) -> str:
+    return encode(value).decode()
+
+
+def _texts(values: dict[str, object]) -> dict[str, str]:
+    """Write each value as compact JSON, the form in which it is compared, stored and shown."""
+    return {key: encode(value).decode() for key, value in values.items()}
+
+
+_PLACE: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+_WRONG_TYPE: Final = re.compile(r"Expected `[^`]*`, got ")
+_UNKNOWN: Final = "Invalid enum value"
+_CODE_OF_UNKNOWN: Final[dict[str, MalformedCode]] = {
+    "status": "unknown-status",
+    "initialStatus": "unknown-status",
+    "type": "unsupported-type",
+}
+
+
+def _malformed(error: Exception) -> MalformedRecord:
+    """Say which field is to blame for what msgspec raised, and why."""
+    if isinstance(error, RecursionError):
+        return MalformedRecord("invalid-value", "", "values are nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedRecord("not-json", "", f"not UTF-8: {error.reason}")
+    if not isinstance(error, msgspec.ValidationError):
+        return MalformedRecord("not-json", "", str(error))
+    return _invalid(str(error))
+
+
+def _invalid(text: str) -> MalformedRecord:
+    found = _PLACE.fullmatch(text)
+    problem, field = (found["problem"], found["path"] or "") if found else (text, "")
+    if missing := _MISSING.fullmatch(problem):
+        field = f"{field}.{missing[1]}" if field else missing[1]
+        return MalformedRecord("missing-field", field, "is required")
+    if problem.startswith(_UNKNOWN):
+        return MalformedRecord(_CODE_OF_UNKNOWN.get(field, "invalid-value"), field, problem)
+    code: MalformedCode = "wrong-type" if _WRONG_TYPE.match(problem) else "invalid-value"
+    return MalformedRecord(code, field, problem)
+
+
+class Event(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
+    """Value of ``events``: what became of a message, and how its delivery stands then."""
+
+    id: str
+    type: EventType
+    message_id: str
+    occurred_at: str
+    current_status: Status
+    status: Status
+    source: Source
+    delivery_report: DeliveryReport
+    previous_status: Status | None = None
+    provider: str | None = None
+    tracking_completed: bool = False
+
+
+_SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
+_SOURCE: Final[Header] = ("ce_source", b"/delivery-tracker")
+_CONTENT_TYPE: Final[Header] = ("content-type", b"application/json")
+_TYPES: Final[dict[EventType, Header]] = {
+    "tracking.started": ("ce_type", b"tracking.started"),
+    "status.updated": ("ce_type", b"status.updated"),
+    "status.amended": ("ce_type", b"status.amended"),
+    "tracking.completed": ("ce_type", b"tracking.completed"),
+}
+
+
+def event_headers(event: Event, key: bytes) -> list[Header]:
+    """Return the CloudEvents 1.0 headers of an event (binary mode); `key` is its message id."""
+    return [
+        _SPEC_VERSION,
+        ("ce_id", event.id.encode()),
+        _SOURCE,
+        _TYPES[event.type],
+        ("ce_time", event.occurred_at.encode()),
+        ("ce_subject", key),
+        _CONTENT_TYPE,
+    ]
+
+
+class Origin(Protocol):
+    """Where a record stands in Kafka."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+
+
+def dead_letter_headers(origin: Origin, stream: Stream, error: MalformedRecord) -> list[Header]:
+    """Return the headers that say why a record could not be read, named as by Kafka Connect (KIP-298)."""
+    kind = type(error)
+    return [
+        ("__connect.errors.topic", origin.topic.encode()),
+        ("__connect.errors.partition", b"%d" % origin.partition),
+        ("__connect.errors.offset", b"%d" % origin.offset),
+        ("__connect.errors.exception.class.name", f"{kind.__module__}.{kind.__qualname__}".encode()),
+        ("__connect.errors.exception.message", str(error).encode()),
+        ("tracker-error-code", error.code.encode()),
+        ("tracker-dead-letter-id", f"{stream}-{origin.partition}-{origin.offset}".encode()),
+    ]
+
+
+def forwarded_header(origin: Origin) -> Header:
+    """Return the header that says where a record lay that was forwarded."""
+    return "tracker-forwarded-from", f"{origin.topic}/{origin.partition}/{origin.offset}".encode()

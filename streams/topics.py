@@ -1,0 +1,97 @@
+"""The catalogue of topics: what each holds, under which key, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from streams.messages import Event, StatusCallback, TrackRequest
+
+__all__ = ["CATALOGUE", "Names", "TopicSpec", "co_partitioned", "names"]
+
+DAY_MS: Final = 86_400_000
+INPUT_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic.
+
+    Attributes:
+        name: without the prefix.
+        key: what its records are keyed by.
+        value: type of its values; bytes where they are kept as they came.
+        holds: what it holds, in one line.
+        config: the broker's settings for it.
+        co_partitioned: whether lanes read it: all such topics have the same partitions, assigned together.
+    """
+
+    name: str
+    key: str
+    value: type
+    holds: str
+    config: Mapping[str, str]
+    co_partitioned: bool = False
+
+
+class Names(NamedTuple):
+    """Full names of the topics of one prefix."""
+
+    requests: str
+    statuses: str
+    events: str
+    dead_letters: str
+
+
+def _kept(days: int, largest_bytes: int) -> Mapping[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(days * DAY_MS),
+        "max.message.bytes": str(largest_bytes),
+    }
+
+
+CATALOGUE: Final = (
+    TopicSpec(
+        "requests",
+        "messageId",
+        TrackRequest,
+        "requests to track a message",
+        _kept(7, INPUT_BYTES),
+        co_partitioned=True,
+    ),
+    TopicSpec(
+        "statuses",
+        "messageId",
+        StatusCallback,
+        "what providers and others say about a message",
+        _kept(7, INPUT_BYTES),
+        co_partitioned=True,
+    ),
+    TopicSpec(
+        "events",
+        "messageId",
+        Event,
+        "what became of each message, in order per message; read it with isolation.level=read_committed",
+        _kept(7, INPUT_BYTES),
+    ),
+    TopicSpec(
+        "dead-letters",
+        "of the original",
+        bytes,
+        "input records that cannot be read, untouched, with headers that say why",
+        # room for the headers that a record of the greatest size gets
+        _kept(30, INPUT_BYTES + 1024 * 1024),
+    ),
+)
+
+
+def names(prefix: str) -> Names:
+    """Return the full names of all topics."""
+    return Names(*(prefix + topic.name for topic in CATALOGUE))
+
+
+def co_partitioned(prefix: str) -> tuple[str, ...]:
+    """Return the full names of the topics that lanes read."""
+    return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)

@@ -1,0 +1,1 @@
+"""What is stored, each table in a module of its own."""

@@ -1,0 +1,33 @@
+"""How the tables' values are stored: msgpack arrays whose first element is a version. Imports no Faust."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from streams.domain.delivery import Delivery
+from streams.domain.statistics import Cell
+from streams.engine.formats import Format
+
+__all__ = ["DELIVERIES", "PERIOD_STATS", "index_entry"]
+
+_LAST_MS: Final = 2**63 - 1
+_ENTRY: Final = Struct(">BQ")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def index_entry(key: bytes, delivery: Delivery) -> bytes:
+    """List a delivery by its status, what changed last first."""
+    return _ENTRY.pack(delivery.precedence, _LAST_MS - delivery.updated_at)
+
+
+DELIVERIES: Final[Format[Delivery]] = Format(
+    encode=_encode,
+    decode=msgspec.msgpack.Decoder(Delivery).decode,
+    index=index_entry,
+    index_bytes=_ENTRY.size,
+)
+
+PERIOD_STATS: Final[Format[Cell]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Cell).decode)
