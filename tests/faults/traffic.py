@@ -187,7 +187,7 @@ MALFORMED: tuple[Json | bytes | None, ...] = (
     b"not json",
     b"\xff\xfe{}",
     b'{"messageId": "bad"',
-    b"[" * 5_000,
+    b'{"messageId": "bad", "status": "SENT", "deep": ' + b"[" * 5_000,
     b'"text"',
     b"x" * 65_537,
 )
