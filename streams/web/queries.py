@@ -1,0 +1,133 @@
+"""What can be asked, read from a query string: every value is checked, nothing unknown is passed over.
+
+A filter that is silently ignored gives a wrong answer, so a parameter that is not known is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlencode
+
+from streams.domain.statuses import NAMES, PRECEDENCE, Status
+from streams.web.problems import invalid_parameter
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 200
+ENTRY_BYTES = 9
+"""An index entry of a delivery: one byte for its status, eight for how recently it changed."""
+
+CURSOR_VERSION = b"\x01"
+
+
+class Query(Protocol):
+    """A parsed query string in which a name may stand more than once (a multidict)."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the names."""
+
+    def getall(self, key: str) -> list[str]:
+        """Return all values of a name."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The deliveries of one status, newest first, from a place on.
+
+    Attributes:
+        after: the index entry and key of the last delivery already shown, None at the start.
+    """
+
+    status: Status
+    limit: int = DEFAULT_LIMIT
+    after: bytes | None = None
+
+    @property
+    def prefix(self) -> bytes:
+        """What the list's index entries begin with."""
+        return status_prefix(self.status)
+
+    def query(self, partitions: Iterable[int]) -> str:
+        """Ask another worker the same about these partitions."""
+        asked = {"status": self.status, "limit": str(self.limit), "partitions": join(partitions)}
+        return urlencode(asked | ({"cursor": cursor(self.after)} if self.after is not None else {}))
+
+
+def status_prefix(status: Status) -> bytes:
+    """Return what the index entries of this status begin with."""
+    return bytes([PRECEDENCE[status]])
+
+
+def single_values(query: Query, known: Iterable[str]) -> dict[str, str]:
+    """Return the parameters by name; each must be known and stand once."""
+    names = set(query.keys())
+    for name in sorted(names - set(known)):
+        raise invalid_parameter(name, f"There is no parameter {name!r} here.")
+    values = {name: query.getall(name) for name in sorted(names)}
+    for name, given in values.items():
+        if len(given) > 1:
+            raise invalid_parameter(name, f"{name!r} is given {len(given)} times; once is enough.")
+    return {name: given[0] for name, given in values.items()}
+
+
+def parse_listing(values: Mapping[str, str]) -> Listing:
+    """Read which list is asked for, and from where on."""
+    status = _status(values.get("status"))
+    limit = _limit(values["limit"]) if "limit" in values else DEFAULT_LIMIT
+    after = _position(values["cursor"], status) if "cursor" in values else None
+    return Listing(status, limit, after)
+
+
+def parse_partitions(value: str | None, count: int) -> tuple[int, ...]:
+    """Read ``0,3``: partition numbers below `count`, each once."""
+    given = (value or "").split(",")
+    numbers = tuple(int(item) for item in given if _is_number(item))
+    if len(numbers) != len(given) or len(set(numbers)) != len(given) or max(numbers) >= count:
+        raise invalid_parameter("partitions", f"partitions are numbers below {count}, each once: 0,3")
+    return numbers
+
+
+def join(partitions: Iterable[int]) -> str:
+    """Write partitions as `parse_partitions` reads them."""
+    return ",".join(map(str, sorted(partitions)))
+
+
+def cursor(position: bytes) -> str:
+    """Wrap a place in the index for the outside; it holds no partition, so any worker can go on from it."""
+    return base64.urlsafe_b64encode(CURSOR_VERSION + position).rstrip(b"=").decode()
+
+
+def _status(value: str | None) -> Status:
+    for name in NAMES:
+        if name == value:
+            return name
+    said = "is required" if value is None else f"cannot be {value!r}"
+    raise invalid_parameter("status", f"status {said}; it is one of {', '.join(NAMES)}.")
+
+
+def _limit(value: str) -> int:
+    if not _is_number(value) or not 1 <= int(value) <= MAX_LIMIT:
+        raise invalid_parameter("limit", f"limit is a whole number from 1 to {MAX_LIMIT}.")
+    return int(value)
+
+
+def _is_number(value: str) -> bool:
+    """int() would also take signs, blanks, underscores and the digits of other scripts."""
+    return value.isascii() and value.isdigit() and len(value) <= 9
+
+
+def _position(value: str, status: Status) -> bytes:
+    try:
+        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
+        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raw = b""
+    position = raw[len(CURSOR_VERSION) :]
+    if not raw.startswith(CURSOR_VERSION) or len(position) <= ENTRY_BYTES:
+        raise invalid_parameter("cursor", "cursor is not one that this service gave as nextCursor.")
+    if not position.startswith(status_prefix(status)):
+        raise invalid_parameter("cursor", f"cursor belongs to a list of another status than {status}.")
+    return position

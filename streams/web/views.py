@@ -1,0 +1,201 @@
+"""The HTTP face: routes, headers and problems; what is answered stands in `gathering` and `answers`.
+
+The handlers are aiohttp's own, on the application that Faust's web server runs: Faust's View turns errors
+into `{"error": ...}` documents of one fixed content type (faust/web/views.py, `View.error`), and paths and
+methods that do not exist are answered in aiohttp's plain text, so a middleware is needed anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from yarl import URL
+
+from streams.engine.reading import Reader
+from streams.web import problems
+from streams.web.answers import Cells, Deliveries, NotHeld
+from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering, Unreachable
+from streams.web.problems import Problem
+from streams.web.queries import parse_listing, parse_partitions, single_values
+
+__all__ = ["HOP_HEADER", "mount"]
+
+log = logging.getLogger(__name__)
+
+HOP_HEADER = "X-Tracker-Hop"
+ASK_TIMEOUT_S = 2.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def mount(application: web.Application, reader: Reader, deliveries: Deliveries, period_stats: Cells) -> None:
+    """Put the views on an aiohttp application that has not started."""
+    asking = Asking()
+    views = Views(reader, Gathering(reader, deliveries, period_stats, asking))
+    application.middlewares.append(views.explain)
+    application.on_response_prepare.append(harden)
+    application.on_cleanup.append(asking.close)
+    application.add_routes(
+        [
+            web.get("/live", live),
+            web.get("/ready", views.ready),
+            web.get("/metrics", metrics),
+            web.get("/v1/stats", views.stats),
+            web.get("/v1/messages", views.messages),
+            # aiohttp's own {name} would not match an id that holds a brace.
+            web.get("/v1/messages/{messageId:[^/]+}", views.message),
+            web.get("/v1/messages/{messageId:[^/]+}/report", views.report),
+            web.get(INTERNAL_LIST, views.messages_part),
+            web.get(INTERNAL_TOTALS, views.totals_part),
+        ]
+    )
+
+
+class Asking:
+    """Asks other workers over one session, opened at the first question."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, url: str, path: str) -> tuple[int, bytes]:
+        target = URL(url.rstrip("/") + path, encoded=True)
+        try:
+            async with self._open().get(target, allow_redirects=False) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.info("worker %s did not answer %s: %r", url, path, error)
+            raise Unreachable(url) from error
+
+    async def close(self, _application: web.Application) -> None:
+        """Close the session with the server."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S),
+                headers={HOP_HEADER: "1"},
+                trust_env=False,  # a proxy for the outside must not see what workers tell each other
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+class Views:
+    """The handlers that read tables."""
+
+    def __init__(self, reader: Reader, gathering: Gathering) -> None:
+        self.reader = reader
+        self.gathering = gathering
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Answer 200 while all that the group gave this worker is recovered and open."""
+        ready, reason = self.reader.ready()
+        if not ready:
+            raise problems.not_ready(reason)
+        return as_json(msgspec.json.encode({"status": "ready"}))
+
+    async def message(self, request: web.Request) -> web.Response:
+        """Show the tracking record of one message."""
+        single_values(request.query, ())
+        message_id = request.match_info["messageId"]
+        return as_json(await self.gathering.record(message_id, asked_by_worker=asked_by_worker(request)))
+
+    async def report(self, request: web.Request) -> web.Response:
+        """Show the delivery report of one message."""
+        single_values(request.query, ())
+        message_id = request.match_info["messageId"]
+        return as_json(await self.gathering.report(message_id, asked_by_worker=asked_by_worker(request)))
+
+    async def messages(self, request: web.Request) -> web.Response:
+        """List the messages of one status, newest first."""
+        values = single_values(request.query, ("status", "limit", "cursor"))
+        return as_json(await self.gathering.listing(parse_listing(values)))
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """Show the statistics of all messages."""
+        single_values(request.query, ())
+        return as_json(await self.gathering.totals())
+
+    async def messages_part(self, request: web.Request) -> web.Response:
+        """Give another worker this one's share of a list."""
+        values = single_values(request.query, ("status", "limit", "cursor", "partitions"))
+        partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
+        return as_msgpack(await self.gathering.listing_part(parse_listing(values), partitions))
+
+    async def totals_part(self, request: web.Request) -> web.Response:
+        """Give another worker this one's share of the statistics."""
+        values = single_values(request.query, ("partitions",))
+        partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
+        return as_msgpack(await self.gathering.totals_part(partitions))
+
+    @web.middleware
+    async def explain(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give every failure its problem document."""
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return as_problem(problem)
+        except NotHeld as error:
+            return as_problem(self.gathering.unavailable(error.partitions))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return as_problem(from_http(error))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return as_problem(Problem(500, "The request failed inside; the worker's log says why."))
+
+
+async def live(request: web.Request) -> web.Response:
+    """Answered by the loop that also feeds the lanes: silence means that it stands still."""
+    return as_json(msgspec.json.encode({"status": "live"}))
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Show the process's metrics to Prometheus."""
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def harden(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep answers out of caches, and browsers from guessing what they are."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def asked_by_worker(request: web.Request) -> bool:
+    """Say whether another worker asks, which is not to be asked on."""
+    return HOP_HEADER in request.headers
+
+
+def from_http(error: web.HTTPException) -> Problem:
+    """Reword what aiohttp raises itself: no such path, no such method, too large."""
+    headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    return Problem(error.status, HTTPStatus(error.status).description or error.reason, headers=headers)
+
+
+def as_json(body: bytes) -> web.Response:
+    """Answer with a JSON document."""
+    return web.Response(body=body, content_type="application/json")
+
+
+def as_msgpack(part: msgspec.Struct) -> web.Response:
+    """Answer another worker."""
+    return web.Response(body=msgspec.msgpack.encode(part), content_type="application/msgpack")
+
+
+def as_problem(problem: Problem) -> web.Response:
+    """Answer with a problem document."""
+    return web.Response(
+        body=problem.body(),
+        status=problem.status,
+        content_type=problems.CONTENT_TYPE,
+        headers=problem.headers,
+    )

@@ -1,0 +1,105 @@
+"""Statistics of all messages, added up over the partitions of all workers."""
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from streams.domain.statistics import Cell
+from streams.web.answers import TotalsPart
+
+from .workers import NOBODY, Data, Group
+
+T0 = 1_700_000_000_000
+
+
+def fill(data: Data) -> None:
+    for number in range(60):
+        name, provider = f"m-{number}", f"p-{number % 3}"
+        data.say(name, "SENT", T0 + number, provider)
+        if number % 2:
+            data.say(name, "DELIVERED" if number % 5 else "FAILED", T0 + number + 1000, provider)
+
+
+async def test_every_worker_gives_the_same_totals(group: Group) -> None:
+    """However the partitions are shared out, each message counts once."""
+    workers = await group.start([[0, 1], [2, 3], [4, 5]])
+    fill(group.data)
+    replies = [await group.get(worker, "/v1/stats") for worker in workers]
+    group.assign([range(6), [], []])
+    alone = await group.get(workers[0], "/v1/stats")
+
+    assert {reply.body for reply in replies} == {alone.body}
+    said = alone.json
+    assert said["totalMessages"] == 60
+    assert [said["byStatus"][status] for status in ("SENT", "DELIVERED", "FAILED")] == [30, 24, 6]
+    assert said["byProvider"] == {"p-0": 20, "p-1": 20, "p-2": 20}
+    assert said["averageDeliveryTime"] == 1000
+    assert (said["deliveryRate"], said["failureRate"]) == (40, 10)
+
+
+@pytest.mark.parametrize("holder", [None, NOBODY])
+async def test_a_partition_without_a_holder_gives_503_and_no_smaller_total(
+    group: Group, holder: str | None
+) -> None:
+    """A total that leaves messages out is not a total."""
+    (worker,) = await group.start([[0, 1, 2, 3, 4]])
+    fill(group.data)
+    worker.reader.believed[5] = holder
+
+    reply = await group.get(worker, "/v1/stats")
+
+    assert reply.status == 503
+    assert (reply.json["missingPartitions"], reply.json["holders"]) == ([5], {"5": holder})
+    assert "totalMessages" not in reply.json
+
+
+async def test_a_partition_revoked_during_the_reading_gives_503(group: Group) -> None:
+    """What goes while others are still read is missing, though it was read before."""
+    (worker,) = await group.start([range(6)])
+    fill(group.data)
+
+    def revoke() -> None:
+        if len(worker.reader.steps) == 4:
+            worker.reader.own.discard(0)
+
+    worker.reader.after_read = revoke
+    reply = await group.get(worker, "/v1/stats")
+
+    assert reply.status == 503
+    assert "totalMessages" not in reply.json
+
+
+@pytest.mark.parametrize("answered", [(), (4,), (4, 5, 5), (3, 4, 5), (0, 1)])
+async def test_each_partition_is_answered_exactly_once(group: Group, answered: tuple[int, ...]) -> None:
+    """A part about fewer, more or other partitions than were asked for does not count."""
+    (worker,) = await group.start([[0, 1, 2, 3]])
+
+    async def part(request: web.Request) -> web.Response:
+        return web.Response(body=msgspec.msgpack.encode(TotalsPart(answered, [(b"tkt", Cell())])))
+
+    application = web.Application()
+    application.router.add_get("/v1/internal/totals", part)
+    worker.reader.believed |= dict.fromkeys([4, 5], await group.serve(application))
+
+    reply = await group.get(worker, "/v1/stats")
+
+    assert reply.status == 503
+    assert reply.json["missingPartitions"] == [4, 5]
+
+
+async def test_no_messages_are_no_error(group: Group) -> None:
+    """Before the first message all totals are zero."""
+    (worker,) = await group.start([range(6)])
+
+    reply = await group.get(worker, "/v1/stats")
+
+    assert (reply.status, reply.json["totalMessages"], reply.json["averageDeliveryTime"]) == (200, 0, 0)
+
+
+async def test_a_period_is_not_taken_for_all_time(group: Group) -> None:
+    """A parameter that is not understood is refused, not passed over."""
+    (worker,) = await group.start([range(6)])
+
+    reply = await group.get(worker, "/v1/stats?from=2026-01-01T00:00:00Z")
+
+    assert (reply.status, reply.json["field"]) == (400, "from")

@@ -1,0 +1,236 @@
+"""Workers that keep their tables in memory and serve the real views over HTTP on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from streams.domain.delivery import Callback, Delivery, merge
+from streams.domain.placement import partition_of
+from streams.domain.statistics import Cell, standing, total_key
+from streams.domain.statistics import merge as add_up
+from streams.domain.statuses import Status
+from streams.engine.formats import Format
+from streams.web.views import mount
+from tables.formats import DELIVERIES, PERIOD_STATS
+
+PARTITIONS = 6
+NOBODY = "http://127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    format: Format[Any]
+
+
+DELIVERIES_TABLE = Table("deliveries", DELIVERIES)
+PERIOD_STATS_TABLE = Table("period_stats", PERIOD_STATS)
+
+
+class Data:
+    """What the tables of all partitions hold: stored bytes, as in RocksDB."""
+
+    def __init__(self, partitions: int = PARTITIONS) -> None:
+        self.partitions = partitions
+        self._stored: dict[tuple[str, int], dict[bytes, bytes]] = {}
+
+    def table(self, table: Table, partition: int) -> dict[bytes, bytes]:
+        return self._stored.setdefault((table.name, partition), {})
+
+    def partition_of(self, message_id: str) -> int:
+        return partition_of(message_id.encode(), self.partitions)
+
+    def say(self, message_id: str, status: Status, at: int, provider: str = "kt") -> None:
+        """Apply one status to the delivery and to its partition's totals."""
+        partition, key = self.partition_of(message_id), message_id.encode()
+        deliveries = self.table(DELIVERIES_TABLE, partition)
+        delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
+        if delivery.history:
+            self._count(partition, delivery, -1)
+        merge(delivery, Callback(message_id, status, timestamp=at, provider=provider), at)
+        self._count(partition, delivery, 1)
+        deliveries[key] = DELIVERIES.encode(delivery)
+
+    def _count(self, partition: int, delivery: Delivery, sign: int) -> None:
+        now = standing(delivery)
+        change = Cell(updated_at=delivery.updated_at)
+        change.counts[now.precedence] = sign
+        if now.duration is not None:
+            change.duration_sum, change.duration_count = sign * now.duration, sign
+        cells, key = self.table(PERIOD_STATS_TABLE, partition), total_key(now.provider)
+        cell = PERIOD_STATS.decode(cells[key]) if key in cells else Cell()
+        add_up(cell, change)
+        cells[key] = PERIOD_STATS.encode(cell)
+
+    def name_in(self, partition: int, prefix: str = "m") -> str:
+        """Return a message id that Kafka's partitioner lays in this partition."""
+        names = (f"{prefix}-{number}" for number in itertools.count())
+        return next(name for name in names if self.partition_of(name) == partition)
+
+    def one_per_partition(self, prefix: str = "m") -> list[str]:
+        return [self.name_in(partition, prefix) for partition in range(self.partitions)]
+
+
+class MemoryReader:
+    """A reader over `Data` that holds what it is told to, and refuses to read anything else.
+
+    Attributes:
+        believed: who holds what, as far as this worker knows.
+        after_read: called after each step of reading, to let something happen in between.
+        steps: rows asked for, by step.
+    """
+
+    def __init__(self, data: Data, own: Sequence[int] = ()) -> None:
+        self.data = data
+        self.own = set(own)
+        self.believed: dict[int, str | None] = {}
+        self.state: tuple[bool, str] = (True, "")
+        self.after_read: Callable[[], None] = lambda: None
+        self.steps: list[int] = []
+
+    @property
+    def partitions(self) -> int:
+        return self.data.partitions
+
+    def held(self) -> frozenset[int]:
+        return frozenset(self.own)
+
+    def holder(self, partition: int) -> str | None:
+        return self.believed.get(partition)
+
+    def ready(self) -> tuple[bool, str]:
+        return self.state
+
+    def get(self, table: Any, partition: int, key: bytes) -> Any:
+        stored = self._read(table, partition).get(key)
+        self.after_read()
+        return None if stored is None else table.format.decode(stored)
+
+    def scan(
+        self, table: Any, partition: int, prefix: bytes, limit: int, after: bytes | None = None
+    ) -> list[tuple[bytes, Any]]:
+        rows = sorted(self._read(table, partition).items())
+        found = [row for row in rows if row[0].startswith(prefix) and (after is None or row[0] > after)]
+        self._step(limit)
+        return [(key, table.format.decode(stored)) for key, stored in found[:limit]]
+
+    def scan_index(
+        self, table: Any, partition: int, prefix: bytes, limit: int, after: bytes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        form = table.format
+        stored = self._read(table, partition).items()
+        pairs = sorted((form.index(key, form.decode(value)), key) for key, value in stored)
+        found = [(entry, key) for entry, key in pairs if entry.startswith(prefix)]
+        self._step(limit)
+        return [(entry, key) for entry, key in found if after is None or entry + key > after][:limit]
+
+    def _read(self, table: Any, partition: int) -> dict[bytes, bytes]:
+        assert partition in self.own, f"partition {partition} is read but not held"
+        return self.data.table(table, partition)
+
+    def _step(self, limit: int) -> None:
+        self.steps.append(limit)
+        self.after_read()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Worker:
+    """One worker: what it reads, where it serves, and what it was asked."""
+
+    reader: MemoryReader
+    url: str = ""
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+
+
+class Group:
+    """Workers that share the partitions of one data set."""
+
+    def __init__(self, stack: AsyncExitStack, client: aiohttp.ClientSession, data: Data) -> None:
+        self._stack = stack
+        self._client = client
+        self.data = data
+        self.workers: list[Worker] = []
+
+    async def start(self, shares: Sequence[Sequence[int]]) -> list[Worker]:
+        """Start one worker for each share; all of them know who holds what."""
+        for share in shares:
+            worker = Worker(MemoryReader(self.data, share))
+            worker.url = await self.serve(self._application(worker))
+            self.workers.append(worker)
+        self.tell()
+        return self.workers
+
+    def tell(self) -> None:
+        """Tell every worker who holds what now."""
+        for worker in self.workers:
+            worker.reader.believed = {p: other.url for other in self.workers for p in other.reader.own}
+
+    def assign(self, shares: Sequence[Sequence[int]]) -> None:
+        """Share the partitions out anew."""
+        for worker, share in zip(self.workers, shares, strict=True):
+            worker.reader.own = set(share)
+        self.tell()
+
+    def holder_of(self, message_id: str) -> Worker:
+        partition = self.data.partition_of(message_id)
+        return next(worker for worker in self.workers if partition in worker.reader.own)
+
+    async def serve(self, application: web.Application) -> str:
+        """Serve an application on a free port of loopback until the test ends."""
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return "http://{}:{}".format(*runner.addresses[0])
+
+    async def get(self, worker: Worker | str, path: str, **options: Any) -> Reply:
+        base = worker if isinstance(worker, str) else worker.url
+        method = options.pop("method", "GET")
+        url = URL(base + path, encoded=True)
+        async with self._client.request(method, url, allow_redirects=False, **options) as response:
+            return Reply(response.status, dict(response.headers), await response.read())
+
+    async def walk(self, path: str, askers: Iterator[Worker], cursor: str | None = None) -> list[list[Any]]:
+        """Follow nextCursor to the end, asking a worker after the other; returns the items of each page."""
+        pages = []
+        while True:
+            page = (await self.get(next(askers), path + (f"&cursor={cursor}" if cursor else ""))).json
+            pages.append(page["items"])
+            cursor = page["nextCursor"]
+            if cursor is None:
+                return pages
+
+    def _application(self, worker: Worker) -> web.Application:
+        @web.middleware
+        async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+            worker.asked.append((request.raw_path, "X-Tracker-Hop" in request.headers))
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        application = web.Application(middlewares=[note])
+        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE)
+        return application
+
+
+def ids(items: Sequence[Any]) -> list[str]:
+    return [item["messageId"] for item in items]
