@@ -128,7 +128,7 @@ class Watcher:
         board.lag = await self.stopper.wait(self.lags.read())
         board.consumed, board.outcomes = metrics.consumed, metrics.outcomes
         board.messages = stats.get("totalMessages", board.messages)
-        board.by_status = Counter(stats.get("byStatus", {}))
+        board.by_status = +Counter(stats.get("byStatus", {}))  # without the zeros
         self._note_rates()
         if not self.delivered_shown:
             await self._show_delivered()
