@@ -371,10 +371,11 @@ class _Message:
             "timestamp": at,
             "provider": provider,
             "providerMessageId": f"{provider}-{self.number * 2654435761 % 4294967296:08x}",
-            "attempt": attempt,
             "channel": self.channel,
             "source": "webhook",
         }
+        if attempt > 1:
+            fields["attempt"] = attempt
         if not self.timed:
             del fields["timestamp"]
         elif status in _EXPLICIT:
@@ -425,7 +426,7 @@ SPOILERS: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     ("not-json", lambda value: value[:-20]),
     ("not-json", lambda value: b"\xff\xfe" + value),
     ("empty", lambda value: b""),
-    ("wrong-type", lambda value: value.replace(b'"attempt":1', b'"attempt":"first"')),
+    ("wrong-type", lambda value: value.replace(b'"source":"webhook"', b'"source":17')),
     ("unknown-status", lambda value: value.replace(b'"status":"SENT"', b'"status":"LOST"')),
     ("missing-field", lambda value: value.replace(b'"status":"SENT",', b"")),
     ("too-large", lambda value: value[:-1] + b',"text":"' + b"x" * OVERSIZE_BYTES + b'"}'),

@@ -25,7 +25,7 @@ def readable(sample: Sample) -> dict[str, object] | None:
     except ValueError:
         return None
     return (
-        fields if fields.get("status") in (None, *PRECEDENCE) and fields.get("attempt") != "first" else None
+        fields if fields.get("status") in (None, *PRECEDENCE) and fields.get("source") != 17 else None
     )
 
 
