@@ -18,7 +18,7 @@ topics = names(settings.topic_prefix)
 flow = Flow("requests", read_track, track, Tables(deliveries, period_stats), topics)
 
 
-@app.agent(app.topic(topics.requests), name="apply_requests")
+@app.agent(app.batches_of(topics.requests), name="apply_requests")
 async def apply_requests(batches: Any) -> None:
     """delivery.requests → deliveries, period_stats, delivery.events, delivery.dead-letters"""
     async for event in batches.noack().events():

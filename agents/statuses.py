@@ -18,7 +18,7 @@ topics = names(settings.topic_prefix)
 flow = Flow("statuses", read_status, merge, Tables(deliveries, period_stats), topics)
 
 
-@app.agent(app.topic(topics.statuses), name="apply_statuses")
+@app.agent(app.batches_of(topics.statuses), name="apply_statuses")
 async def apply_statuses(batches: Any) -> None:
     """delivery.statuses → deliveries, period_stats, delivery.events, delivery.dead-letters"""
     async for event in batches.noack().events():

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from streams.messages import Event, StatusCallback, TrackRequest
 
-__all__ = ["CATALOGUE", "Names", "TopicSpec", "co_partitioned", "names"]
+__all__ = ["CATALOGUE", "Names", "PlacedTopic", "TopicSpec", "co_partitioned", "names", "placed"]
 
 DAY_MS: Final = 86_400_000
 INPUT_BYTES: Final = 16 * 1024 * 1024
@@ -33,6 +33,14 @@ class TopicSpec:
     holds: str
     config: Mapping[str, str]
     co_partitioned: bool = False
+
+
+class PlacedTopic(NamedTuple):
+    """A topic of the catalogue with its full name and its partitions, as it is created."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
 
 
 class Names(NamedTuple):
@@ -95,3 +103,8 @@ def names(prefix: str) -> Names:
 def co_partitioned(prefix: str) -> tuple[str, ...]:
     """Return the full names of the topics that lanes read."""
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
+
+
+def placed(prefix: str, partitions: int) -> list[PlacedTopic]:
+    """Return all topics as they are created."""
+    return [PlacedTopic(prefix + topic.name, partitions, topic.config) for topic in CATALOGUE]

@@ -5,21 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from streams.demo.traffic import Stream
-from streams.topics import CATALOGUE, names
+from streams.topics import PlacedTopic, names, placed
 
 DEFAULT_PREFIX = "delivery."
 DEFAULT_APP_ID = "delivery-tracker"
-
-
-class PlacedTopic(NamedTuple):
-    """A topic of the catalogue, with its full name and its partitions."""
-
-    name: str
-    partitions: int
-    config: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,9 +34,7 @@ class Place:
 
     def topics(self) -> list[PlacedTopic]:
         """All topics that must be there."""
-        return [
-            PlacedTopic(self.topic_prefix + topic.name, self.partitions, topic.config) for topic in CATALOGUE
-        ]
+        return placed(self.topic_prefix, self.partitions)
 
 
 def choose_place(environment: Mapping[str, str], *, own_broker: bool, partitions: int) -> Place:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import faust
 
 from streams.engine.lanes import Lanes
+from streams.engine.schema import BatchSchema
 from streams.engine.transport import Transport
 from streams.engine.units import TableLike
 
@@ -47,9 +48,13 @@ class StreamApp(faust.App):
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
 
+    def batches_of(self, topic: str) -> Any:
+        """Return the Faust topic whose events are batches of the records of `topic`."""
+        return self.topic(topic, schema=BatchSchema(), partitions=self.lanes.partitions)
+
     async def _stop_consumer(self) -> None:
         # before Faust closes the stores that a commit in flight still writes to
-        await self.lanes.close()
+        await self.lanes.stop()
         await super()._stop_consumer()
 
 

@@ -36,6 +36,8 @@ Handler = Callable[[Batch, Unit], None]
 #: Records that may wait in one lane. Trap 20: counted in batches it would hold up the one fetch loop for
 #: all partitions as soon as one lane is slow.
 QUEUE_RECORDS = 50_000
+#: How long a revoke or a stop waits for commits in flight, seconds.
+CLOSING_S = 6.0
 #: Seconds after which a hole that is still there is sought again.
 SEEK_AGAIN_S = 2.0
 
@@ -199,12 +201,28 @@ class Lanes:
         self.is_open = True
 
     async def close(self) -> None:
-        """Await the commits in flight and drop what is queued (trap 1)."""
+        """Drop what is queued and await the commits in flight (trap 1).
+
+        Raises:
+            TimeoutError: a commit did not end; its outcome is unknown, so the worker must not go on.
+        """
         self.is_open = False
         for lane in self._lanes.values():
             lane.drop_queue()
+        deadline = time.monotonic() + CLOSING_S
         while any(lane.busy and not lane.task.done() for lane in self._lanes.values()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"a commit did not end within {CLOSING_S:g} s")
             await asyncio.sleep(0.002)
+
+    async def stop(self) -> None:
+        """Close, and end the lanes whatever they do: recovery finds out what became of a commit."""
+        try:
+            await self.close()
+        except TimeoutError as error:
+            log.error("%s; the broker aborts it", error)
+        for lane in self._lanes.values():
+            lane.task.cancel()
 
     def stands(self) -> dict[TP, int]:
         """Return where each input partition stands."""

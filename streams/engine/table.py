@@ -65,6 +65,14 @@ class TransactionalStore(SerializedStore):  # type: ignore[type-arg]
         while self._open:
             self._open.popitem()[1].destroy()
 
+    async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError("the changelog is the backup of a table partition")
+
+    def restore_backup(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse, as `backup_partition`."""
+        raise NotImplementedError("the changelog is the backup of a table partition")
+
     def _written_by_units(self, *args: Any) -> NoReturn:
         raise TypeError(f"table {self.table_name} is written by units of work only")
 

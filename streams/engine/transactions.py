@@ -14,7 +14,7 @@ from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
 
 from streams.engine.failpoints import passed
-from streams.engine.units import Output, Unit
+from streams.engine.units import NO_HEADERS, Output, Unit
 
 __all__ = ["PartitionTransactions", "commit"]
 
@@ -74,7 +74,7 @@ async def commit(producer: AIOKafkaProducer, group_id: str, unit: Unit, offsets:
         await _send(producer, topic, partition, outputs)
     logged = []
     for table, writes in changes:
-        records: list[Output] = [(key, value, (), None) for key, value, _, _ in writes]
+        records: list[Output] = [(key, value, NO_HEADERS, None) for key, value, _, _ in writes]
         topic = table.changelog_topic_name  # type: ignore[attr-defined]
         sent, count = await _send(producer, topic, unit.partition, records)
         logged.append((table, writes, sent[-1], count))
@@ -147,7 +147,7 @@ class PartitionTransactions(TransactionManager):
 
     async def on_stop(self) -> None:
         """Trap 16: the lanes first (their commit in flight), then the producers."""
-        await self._lanes.close()
+        await self._lanes.stop()
         await asyncio.gather(*(self._close(number) for number in list(self.producers)))
 
     async def commit(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:

@@ -7,12 +7,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from streams.engine.formats import Format, Write
 
-__all__ = ["Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
+__all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
 
 V = TypeVar("V")
 T_co = TypeVar("T_co", covariant=True)
 
-Headers = Sequence[tuple[str, bytes]]
+#: a list, as aiokafka's batch builder insists on one
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
 #: key, value, headers, timestamp in ms (None: the time of sending)
 Output = tuple[bytes | None, bytes | None, Headers, int | None]
 
@@ -127,7 +129,7 @@ class Unit:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers = (),
+        headers: Headers = NO_HEADERS,
         *,
         partition: int | None = None,
         timestamp_ms: int | None = None,

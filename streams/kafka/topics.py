@@ -73,6 +73,23 @@ async def create_topics(broker_url: str, specs: Iterable[TopicSpec], *, replicat
     return [spec.name for spec in missing]
 
 
+async def missing_topics(broker_url: str, specs: Iterable[TopicSpec]) -> list[str]:
+    """Return the names of those topics that are not there.
+
+    Raises:
+        PartitionMismatch: a topic is there with another count.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker_url))
+    await admin.start()
+    try:
+        there = await _partition_counts(admin, wanted)
+    finally:
+        await admin.close()
+    _require_equal_counts(there, wanted)
+    return [name for name in wanted if name not in there]
+
+
 def bootstrap_servers(broker_url: str) -> list[str]:
     """Return the `host:port` pairs of a URL as Faust takes it."""
     return [url.removeprefix("kafka://") for url in broker_url.split(";")]

@@ -1,0 +1,35 @@
+"""``python -m streams``: Faust's commands, and ours."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+import uvloop
+from faust.cli.base import cli
+
+from streams.demo.cli import demo
+from streams.kafka.cli import kafka
+from streams.provisioning import require_topics, topics
+
+#: Commands that need no Faust app, and so no valid settings of one.
+OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "topics": topics}
+
+
+def main(arguments: list[str] = sys.argv[1:]) -> None:
+    """Run the command that the arguments name."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    for name, command in OWN.items():
+        cli.add_command(command, name)
+    if arguments[:1] and arguments[0] in OWN:
+        OWN[arguments[0]].main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
+    from streams.app import app, settings
+
+    if arguments[:1] == ["worker"] and "--help" not in arguments:
+        require_topics(settings)
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The Faust app: what it is made of, and the modules that belong to it."""
+
+from __future__ import annotations
+
+import sys
+
+from streams.engine.hosting import StreamApp
+from streams.settings import InvalidSetting, Settings
+from streams.topics import co_partitioned
+
+__all__ = ["MODULES", "app", "lanes", "settings"]
+
+#: Leaf modules by name: a package in ``autodiscover`` would silently drop a module that fails to import
+#: (faust-streaming issue 269).
+MODULES = (
+    "tables.deliveries",
+    "tables.period_stats",
+    "agents.requests",
+    "agents.statuses",
+    "streams.web.wiring",
+)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_env()
+    except InvalidSetting as error:
+        sys.exit(str(error))
+
+
+def build(settings: Settings) -> StreamApp:
+    """Return the app for these settings; nothing is started or connected."""
+    host = settings.web_bind if settings.web_bind != "0.0.0.0" else None  # noqa: S104
+    return StreamApp(
+        settings.app_id,
+        sources=frozenset(co_partitioned(settings.topic_prefix)),
+        partitions=settings.partitions,
+        unit_records=settings.unit_records,
+        autodiscover=list(MODULES),
+        broker=settings.broker_url,
+        datadir=str(settings.data_dir),
+        store="rocksdb://",
+        topic_replication_factor=settings.replication,
+        table_standby_replicas=settings.standbys,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 3),
+        broker_request_timeout=max(20.0, settings.session_timeout_s),
+        web_bind=settings.web_bind,
+        web_port=settings.web_port,
+        **({"web_host": host} if host else {}),
+        # Faust's pages show every table's values to anyone who asks
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=False,
+        web_metrics_enabled=False,
+    )
+
+
+settings = _settings()
+app = build(settings)
+lanes = app.lanes

@@ -1,0 +1,136 @@
+"""What the environment may say, read once and checked at start."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+__all__ = ["VARIABLES", "InvalidSetting", "Settings"]
+
+T = TypeVar("T")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+#: Kafka's own rule for topic names (``Topic.java``); dots are ours as separators.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class InvalidSetting(ValueError):
+    """A variable of the environment cannot be used; the message names it and says how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable: its name, what it is when unset, one line on what it does."""
+
+    name: str
+    default: str
+    help: str
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("TRACKER_BROKER_URL", "kafka://127.0.0.1:9092", "brokers: kafka://host:port[;kafka://host:port…]"),
+    Variable("TRACKER_APP_ID", "delivery-tracker", "group id; prefix of changelogs and transactional ids"),
+    Variable("TRACKER_TOPIC_PREFIX", "delivery.", "begins the name of every topic"),
+    Variable("TRACKER_PARTITIONS", "8", "partitions of the input topics and tables"),
+    Variable("TRACKER_REPLICATION", "1", "replication factor of topics that are created"),
+    Variable("TRACKER_DATA_DIR", "data", "directory of the tables; each worker needs its own"),
+    Variable("TRACKER_WEB_BIND", "127.0.0.1", "address that the web view binds to"),
+    Variable("TRACKER_WEB_PORT", "6066", "port of the web view; each worker of a machine needs its own"),
+    Variable("TRACKER_SESSION_TIMEOUT", "10s", "silence after which the group takes a worker for dead"),
+    Variable("TRACKER_STANDBYS", "0", "hot copies of each table partition on other workers"),
+    Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
+)
+
+
+def duration_s(text: str) -> float:
+    """Read a duration such as ``5s``, ``500ms``, ``72h`` or ``30d``; seconds."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ValueError("write a duration like 500ms, 5s, 10m, 72h or 30d")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or not low <= int(text) <= high:
+            raise ValueError(f"write a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("write up to 100 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def _brokers(text: str) -> str:
+    for url in text.split(";"):
+        parts = urlsplit(url)
+        if parts.scheme != "kafka" or not parts.hostname:
+            raise ValueError("write brokers as kafka://host:port, several with ';' between")
+    return text
+
+
+def _between(low_s: float, high_s: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = duration_s(text)
+        if not low_s <= value <= high_s:
+            raise ValueError(f"write a duration from {low_s:g}s to {high_s:g}s")
+        return value
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; names as in the environment without ``TRACKER_``."""
+
+    broker_url: str
+    app_id: str
+    topic_prefix: str
+    partitions: int
+    replication: int
+    data_dir: Path
+    web_bind: str
+    web_port: int
+    session_timeout_s: float
+    standbys: int
+    unit_records: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read and check the environment.
+
+        Raises:
+            InvalidSetting: names the first variable that cannot be used.
+        """
+        defaults = {variable.name: variable.default for variable in VARIABLES}
+
+        def read(name: str, parse: Callable[[str], T]) -> T:
+            text = environ.get(name) or defaults[name]
+            try:
+                return parse(text)
+            except ValueError as error:
+                raise InvalidSetting(f"{name}: cannot use {text!r}: {error}") from None
+
+        return cls(
+            broker_url=read("TRACKER_BROKER_URL", _brokers),
+            app_id=read("TRACKER_APP_ID", _name),
+            topic_prefix=read("TRACKER_TOPIC_PREFIX", _name),
+            partitions=read("TRACKER_PARTITIONS", _whole(1, 1024)),
+            replication=read("TRACKER_REPLICATION", _whole(1, 32)),
+            data_dir=read("TRACKER_DATA_DIR", Path),
+            web_bind=read("TRACKER_WEB_BIND", str),
+            web_port=read("TRACKER_WEB_PORT", _whole(1, 65_535)),
+            session_timeout_s=read("TRACKER_SESSION_TIMEOUT", _between(1, 300)),
+            standbys=read("TRACKER_STANDBYS", _whole(0, 8)),
+            unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
+        )
