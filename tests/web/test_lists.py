@@ -44,7 +44,7 @@ async def test_newest_first_over_all_partitions(group: Group) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 30, 31, 200])
 async def test_pages_over_ties_show_each_message_once(group: Group, limit: int) -> None:
-    """Messages that changed in the same millisecond are told apart by their ids; none is skipped or doubled."""
+    """Messages of the same millisecond stand in the order of their ids; none is missed or doubled."""
     workers = await group.start(SHARES)
     names = {f"m-{number}" for number in range(31)}
     for name in names:
@@ -64,7 +64,8 @@ async def test_a_cursor_outlives_a_rebalance(group: Group) -> None:
     for at, name in enumerate(names):
         group.data.say(name, "SENT", T0 + at // 5)
 
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor = ""
     for shares in itertools.cycle([SHARES, ([4], [0, 1, 2, 3], [5]), ([], [1, 3, 5], [0, 2, 4])]):
         group.assign(shares)
         page = (await group.get(workers[len(seen) % 3], f"/v1/messages?status=SENT&limit=7{cursor}")).json
@@ -98,7 +99,7 @@ async def _walk_over_http(data: Data, limit: int, shares: list[int]) -> list[str
         group = Group(stack, client, data)
         workers = await group.start([[p for p, owner in enumerate(shares) if owner == n] for n in range(3)])
         pages = await group.walk(f"/v1/messages?status=SENT&limit={limit}", itertools.cycle(workers))
-        return ids(list(itertools.chain(*pages)))
+        return ids(itertools.chain(*pages))
 
 
 @pytest.mark.parametrize("holder", [None, NOBODY])

@@ -18,7 +18,8 @@ def names_missing(reply: Reply, partition: int, holder: str | None) -> bool:
     assert reply.status == 503
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert int(reply.headers["Retry-After"]) > 0
-    return said["missingPartitions"] == [partition] and said["holders"] == {str(partition): holder}
+    missing, holders = said["missingPartitions"], said["holders"]
+    return bool(missing == [partition] and holders == {str(partition): holder})
 
 
 @pytest.mark.parametrize("view", ["", "/report"])

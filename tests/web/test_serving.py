@@ -1,6 +1,7 @@
 """What holds for every answer, and what probes and Prometheus read."""
 
 import socket
+from typing import Any
 
 import faust
 import pytest
@@ -105,10 +106,11 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
     app = faust.App("web-test", broker="kafka://127.0.0.1:1", web_bind="127.0.0.1", web_port=port)
     data = Data()
     data.say("m-1", "SENT", 1_700_000_000_000)
-    mount(app.web.web_app, MemoryReader(data, range(6)), DELIVERIES_TABLE, PERIOD_STATS_TABLE)
-    app.web.cors  # noqa: B018 - Faust sets it up before it starts the server
-    app.web.init_server()
-    await app.web.start_server()
+    server: Any = app.web
+    mount(server.web_app, MemoryReader(data, range(6)), DELIVERIES_TABLE, PERIOD_STATS_TABLE)
+    server.cors  # noqa: B018 - Faust sets it up before it starts the server
+    server.init_server()
+    await server.start_server()
     try:
         url = f"http://127.0.0.1:{port}"
         known = await group.get(url, "/v1/messages/m-1")
@@ -116,7 +118,7 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
         nowhere = await group.get(url, "/nowhere")
         posted = await group.get(url, "/v1/stats", method="POST")
     finally:
-        await app.web.stop_server()
+        await server.stop_server()
 
     replies = [known, unknown, nowhere, posted]
     assert [reply.status for reply in replies] == [200, 404, 404, 405]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from yarl import URL
 
 from streams.domain.delivery import Callback, Delivery, merge
 from streams.domain.placement import partition_of
-from streams.domain.statistics import Cell, standing, total_key
+from streams.domain.statistics import Cell, Tally, standing
 from streams.domain.statistics import merge as add_up
 from streams.domain.statuses import Status
 from streams.engine.formats import Format
@@ -54,21 +54,17 @@ class Data:
         partition, key = self.partition_of(message_id), message_id.encode()
         deliveries = self.table(DELIVERIES_TABLE, partition)
         delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
-        if delivery.history:
-            self._count(partition, delivery, -1)
+        before = standing(delivery) if delivery.history else None
         merge(delivery, Callback(message_id, status, timestamp=at, provider=provider), at)
-        self._count(partition, delivery, 1)
         deliveries[key] = DELIVERIES.encode(delivery)
+        tally = Tally()
+        tally.moved(before, standing(delivery), delivery.updated_at)
+        for cell_key, added in tally.cells():
+            self._add(self.table(PERIOD_STATS_TABLE, partition), cell_key, added)
 
-    def _count(self, partition: int, delivery: Delivery, sign: int) -> None:
-        now = standing(delivery)
-        change = Cell(updated_at=delivery.updated_at)
-        change.counts[now.precedence] = sign
-        if now.duration is not None:
-            change.duration_sum, change.duration_count = sign * now.duration, sign
-        cells, key = self.table(PERIOD_STATS_TABLE, partition), total_key(now.provider)
+    def _add(self, cells: dict[bytes, bytes], key: bytes, added: Cell) -> None:
         cell = PERIOD_STATS.decode(cells[key]) if key in cells else Cell()
-        add_up(cell, change)
+        add_up(cell, added)
         cells[key] = PERIOD_STATS.encode(cell)
 
     def name_in(self, partition: int, prefix: str = "m") -> str:
@@ -232,5 +228,5 @@ class Group:
         return application
 
 
-def ids(items: Sequence[Any]) -> list[str]:
+def ids(items: Iterable[Any]) -> list[str]:
     return [item["messageId"] for item in items]
