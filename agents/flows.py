@@ -6,14 +6,17 @@ Pure but for the unit of work that is written to; knows no Faust.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import msgspec
 
 from streams.domain import statistics
 from streams.domain.delivery import Delivery, Entry
 from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
-from streams.domain.reports import report
+from streams.domain.reports import DeliveryReport, report
 from streams.domain.statistics import Cell, Standing, Tally, standing
 from streams.domain.statuses import FIRST_FINAL, NAMES, NOTHING
 from streams.domain.times import iso
@@ -33,6 +36,9 @@ from streams.topics import Names
 __all__ = ["Flow", "Tables"]
 
 log = logging.getLogger(__name__)
+
+Outcome: TypeAlias = Literal["applied", "amended", "repeated", "forwarded", "dead-lettered"]
+"""What became of a record; each has exactly one."""
 
 
 class Addressed(Protocol):
@@ -82,9 +88,10 @@ class Flow(Generic[S]):
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
         tally = Tally()
-        apply = self._apply
-        for record, key, what in said:
-            apply(record, key, what, deliveries, tally, unit)
+        events = Events(f"{self.stream}-{batch.partition}-", self.names.events, unit)
+        outcomes = [self._apply(*input_, deliveries, tally, events, unit) for input_ in said]
+        for outcome, count in Counter(outcomes).items():
+            unit.count(outcome, count)
         _write(tally, unit.table(self.tables.period_stats))
 
     def _read_all(self, batch: Batch, unit: Unit) -> list[tuple[Record, bytes, S]]:
@@ -95,83 +102,54 @@ class Flow(Generic[S]):
             try:
                 what = read(record.value)
             except MalformedRecord as error:
-                self._bury(record, error, unit)
+                unit.count(self._bury(record, error, unit))
                 continue
             key = what.message_id.encode()
             if record.key == key:
                 said.append((record, key, what))
             else:
-                self._forward(record, key, unit)
+                unit.count(self._forward(record, key, unit))
         return said
 
     def _apply(
-        self, record: Record, key: bytes, what: S, deliveries: View[Delivery], tally: Tally, unit: Unit
-    ) -> None:
-        """Add what is said to the delivery of its message; of a change tell the tables and the world."""
+        self,
+        record: Record,
+        key: bytes,
+        what: S,
+        deliveries: View[Delivery],
+        tally: Tally,
+        events: Events,
+        unit: Unit,
+    ) -> Outcome:
+        """Add what is said to the delivery of its message; tell of a change, and say what became of it."""
         delivery = deliveries.get(key)
         stood: Standing | None = None
-        before = NOTHING
-        tracked = False
         if delivery is not None:
             stood = standing(delivery)
-            before = delivery.precedence
-            tracked = delivery.request is not None
         elif partition_of(key, unit.partitions) == unit.partition:
             delivery = Delivery()
         else:
             # asked only for a message that is new here: those known here are in their place
-            self._forward(record, key, unit)
-            return
-        entries = len(delivery.history)
+            return self._forward(record, key, unit)
+        before, tracked, entries = delivery.precedence, delivery.request, len(delivery.history)
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
-            unit.count("repeated")
-            return
+            return "repeated"
         deliveries.put(key, delivery)
         if len(delivery.history) > entries:
             tally.happened(entry.at, entry.provider, entry.precedence)
         tally.moved(stood, standing(delivery), delivery.updated_at)
-        unit.count("applied" if delivery.precedence != before else "amended")
-        types = event_types(before, delivery.precedence, started=not tracked and delivery.request is not None)
-        self._tell(types, record, key, what.message_id, entry, before, delivery, unit)
+        started = tracked is None and delivery.request is not None
+        events.tell(record.offset, key, what.message_id, entry, before, started, delivery)
+        return "amended" if delivery.precedence == before else "applied"
 
-    def _tell(
-        self,
-        types: tuple[EventType, ...],
-        record: Record,
-        key: bytes,
-        message_id: str,
-        entry: Entry,
-        before: int,
-        delivery: Delivery,
-        unit: Unit,
-    ) -> None:
-        """Emit an event of each type; their ids depend on nothing but where the input record stands."""
-        occurred_at = iso(entry.at)
-        shown = report(message_id, delivery)
-        for number, type_ in enumerate(types):
-            event = Event(
-                f"{self.stream}-{record.partition}-{record.offset}-{number}",
-                type_,
-                message_id,
-                occurred_at,
-                NAMES[delivery.precedence],
-                NAMES[entry.precedence],
-                entry.source,
-                shown,
-                None if before == NOTHING else NAMES[before],
-                entry.provider,
-                type_ == "tracking.completed",
-            )
-            unit.emit(self.names.events, key, encode(event), event_headers(event, key))
-
-    def _bury(self, record: Record, error: MalformedRecord, unit: Unit) -> None:
+    def _bury(self, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
         """Keep a record that cannot be read, with the reason, where someone can mend it and send it again."""
         headers = [*record.headers, *dead_letter_headers(record, self.stream, error)]
         unit.emit(self.names.dead_letters, record.key, record.value, headers, timestamp_ms=record.timestamp)
-        unit.count("dead-lettered")
+        return "dead-lettered"
 
-    def _forward(self, record: Record, key: bytes, unit: Unit) -> None:
+    def _forward(self, record: Record, key: bytes, unit: Unit) -> Outcome:
         """Send a record to the partition of its message, under its key."""
         if not self._warned:
             self._warned = True
@@ -190,10 +168,56 @@ class Flow(Generic[S]):
             partition=partition_of(key, unit.partitions),
             timestamp_ms=record.timestamp,
         )
-        unit.count("forwarded")
+        return "forwarded"
 
 
-def event_types(before: int, now: int, *, started: bool) -> tuple[EventType, ...]:
+class Events:
+    """Makes the events of one batch; their ids depend on nothing but where the input record stands.
+
+    Args:
+        place: what ids begin with, up to the offset.
+    """
+
+    def __init__(self, place: str, topic: str, unit: Unit) -> None:
+        self._place = place
+        self._topic = topic
+        self._emit = unit.emit
+
+    def tell(
+        self,
+        offset: int,
+        key: bytes,
+        message_id: str,
+        entry: Entry,
+        before: int,
+        started: bool,
+        delivery: Delivery,
+    ) -> None:
+        """Emit what happened to a delivery when `entry` was added to it."""
+        now = delivery.precedence
+        types = EVENT_TYPES[started, before, now]
+        occurred_at = iso(entry.at)
+        shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
+        if len(types) > 1:
+            shown = msgspec.Raw(encode(shown))
+        for number, type_ in enumerate(types):
+            event = Event(
+                f"{self._place}{offset}-{number}",
+                type_,
+                message_id,
+                occurred_at,
+                NAMES[now],
+                NAMES[entry.precedence],
+                entry.source,
+                shown,
+                None if before == NOTHING else NAMES[before],
+                entry.provider,
+                type_ == "tracking.completed",
+            )
+            self._emit(self._topic, key, encode(event), event_headers(event, key))
+
+
+def event_types(started: bool, before: int, now: int) -> tuple[EventType, ...]:
     """Say what happened, in order, as a delivery went from one status to another (precedences) or stayed."""
     types: list[EventType] = []
     if started:
@@ -205,6 +229,14 @@ def event_types(before: int, now: int, *, started: bool) -> tuple[EventType, ...
     if before < FIRST_FINAL <= now:
         types.append("tracking.completed")
     return tuple(types)
+
+
+EVENT_TYPES: Final[Mapping[tuple[bool, int, int], tuple[EventType, ...]]] = {
+    (started, before, now): event_types(started, before, now)
+    for started in (False, True)
+    for before in range(NOTHING, len(NAMES))
+    for now in range(max(before, 0), len(NAMES))
+}
 
 
 def _write(tally: Tally, period_stats: View[Cell]) -> None:

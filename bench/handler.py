@@ -1,7 +1,7 @@
 """Measure the pure handler: microseconds per status callback, without Kafka and without RocksDB.
 
-One callback is: JSON read, record looked up and decoded, merged, encoded; event built, encoded and given its headers;
-statistics. Run it as ``python -m bench.handler``; ``--profile`` shows where the time goes.
+One callback is: JSON read, record looked up and decoded, merged, encoded; event built, encoded and given its
+headers; statistics. Run it as ``python -m bench.handler``; ``--profile`` shows where the time goes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def _settings() -> Settings:
 
 def build(settings: Settings) -> StreamApp:
     """Return the app for these settings; nothing is started or connected."""
-    host = settings.web_bind if settings.web_bind != "0.0.0.0" else None  # noqa: S104
+    host = settings.web_bind if settings.web_bind != "0.0.0.0" else None
     return StreamApp(
         settings.app_id,
         sources=frozenset(co_partitioned(settings.topic_prefix)),

@@ -193,7 +193,7 @@ class Event(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     current_status: Status
     status: Status
     source: Source
-    delivery_report: DeliveryReport
+    delivery_report: DeliveryReport | msgspec.Raw
     previous_status: Status | None = None
     provider: str | None = None
     tracking_completed: bool = False

@@ -34,7 +34,9 @@ class Variable:
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("TRACKER_BROKER_URL", "kafka://127.0.0.1:9092", "brokers: kafka://host:port[;kafka://host:port…]"),
+    Variable(
+        "TRACKER_BROKER_URL", "kafka://127.0.0.1:9092", "brokers: kafka://host:port[;kafka://host:port…]"
+    ),
     Variable("TRACKER_APP_ID", "delivery-tracker", "group id; prefix of changelogs and transactional ids"),
     Variable("TRACKER_TOPIC_PREFIX", "delivery.", "begins the name of every topic"),
     Variable("TRACKER_PARTITIONS", "8", "partitions of the input topics and tables"),

@@ -1,8 +1,8 @@
 """The delivery law: a delivery is what the set of things said about its message makes of it.
 
 Any order, any repetition and any batching of the same callbacks gives the same delivery; ties are broken by
-what callbacks say, never by when they arrived. So that adding a callback costs about the same however long the
-history is, a `Delivery` keeps what the law derives beside the history it is derived from.
+what callbacks say, never by when they arrived. So that adding a callback costs about the same however long
+the history is, a `Delivery` keeps what the law derives beside the history it is derived from.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Final
@@ -120,10 +121,10 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
         None if (time := times[READ]) is None else iso(time),
         None if (time := times[CLICKED]) is None else iso(time),
         None if (time := times[FAILED]) is None else iso(time),
-        _shown_error(delivery.failure),
+        None if delivery.failure is None else _shown_error(delivery.failure),
         _attempts(delivery.history),
         is_contradiction(delivery.seen),
-        _shown_metadata(delivery),
+        _shown_metadata(delivery.metadata) if delivery.metadata else None,
     )
 
 
@@ -149,68 +150,60 @@ def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
     )
 
 
-def _shown_error(error: Failure | None) -> ShownError | None:
-    if error is None:
-        return None
+def _shown_error(error: Failure) -> ShownError:
     details = None if error.details is None else msgspec.Raw(error.details)
     return ShownError(error.code, error.message, details)
 
 
-def _shown_metadata(delivery: Delivery) -> dict[str, msgspec.Raw] | None:
-    metadata = delivery.metadata
-    if not metadata:
-        return None
-    return {key: msgspec.Raw(metadata[key][1]) for key in sorted(metadata)}
-
-
-class _Group:
-    """The entries of one attempt, as far as they have been gone through."""
-
-    __slots__ = ("at", "error", "error_at", "name", "named_at", "precedence", "provider")
-
-    def __init__(self, name: str | int, entry: Entry) -> None:
-        self.name = name
-        self.at = self.named_at = self.error_at = entry.at
-        self.precedence = entry.precedence
-        self.provider = entry.provider
-        self.error = entry.error
-
-    def add(self, entry: Entry) -> None:
-        at, provider, error = entry.at, entry.provider, entry.error
-        if at < self.at:
-            self.at = at
-        if entry.precedence > self.precedence:
-            self.precedence = entry.precedence
-        if provider is not None and (
-            self.provider is None or (at, provider) < (self.named_at, self.provider)
-        ):
-            self.provider, self.named_at = provider, at
-        if error is not None and (
-            self.error is None or error_order(at, error) > error_order(self.error_at, self.error)
-        ):
-            self.error, self.error_at = error, at
-
-    def order(self) -> tuple[int, str]:
-        return self.at, str(self.name)
+def _shown_metadata(metadata: Mapping[str, tuple[int, str]]) -> dict[str, msgspec.Raw]:
+    return {key: msgspec.Raw(text) for key, (_, text) in metadata.items()}
 
 
 def _attempts(history: list[Entry]) -> list[Attempt]:
     """Group the history by attempt, or where none is said, by provider."""
-    groups: dict[str | int, _Group] = {}
+    groups: dict[str | int, list[Entry]] = {}
     for entry in history:
         name: str | int | None = entry.attempt
         if name is None:
             name = UNKNOWN if entry.provider is None else entry.provider
         group = groups.get(name)
         if group is None:
-            groups[name] = _Group(name, entry)
+            groups[name] = [entry]
         else:
-            group.add(entry)
-    ordered = sorted(groups.values(), key=_Group.order) if len(groups) > 1 else groups.values()
-    return [
-        Attempt(number, iso(group.at), NAMES[group.precedence], group.provider, _shown_error(group.error))
-        for number, group in enumerate(ordered, 1)
-    ]
+            group.append(entry)
+    if len(groups) == 1:
+        return [_attempt(1, history)]
+    ordered = sorted(groups, key=lambda name: (min(entry.at for entry in groups[name]), str(name)))
+    return [_attempt(number, groups[name]) for number, name in enumerate(ordered, 1)]
+
+
+def _attempt(number: int, group: list[Entry]) -> Attempt:
+    """Sum up the entries of one attempt: when it began, how far it came, who made it, what went wrong last."""
+    first = group[0]
+    at = named_at = first.at
+    precedence, provider = first.precedence, first.provider
+    failures: tuple[Entry, ...] = ()
+    for entry in group:
+        when, named = entry.at, entry.provider
+        if when < at:
+            at = when
+        if entry.precedence > precedence:
+            precedence = entry.precedence
+        if named is not None and (
+            provider is None or (when <= named_at and (when, named) < (named_at, provider))
+        ):
+            provider, named_at = named, when
+        if entry.error is not None:
+            failures += (entry,)
+    error = max(failures, key=_failure_order).error if failures else None
+    return Attempt(
+        number, iso(at), NAMES[precedence], provider, None if error is None else _shown_error(error)
+    )
+
+
+def _failure_order(entry: Entry) -> tuple[int, str, str, str]:
+    assert entry.error is not None
+    return error_order(entry.at, entry.error)
 
 
 def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:
@@ -220,7 +213,7 @@ def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:
 
 
 def _shown_entry(id_: str, entry: Entry) -> HistoryEntry:
-    error = _shown_error(entry.error)
+    details = None if entry.error is None else Details(_shown_error(entry.error))
     return HistoryEntry(
         id_,
         NAMES[entry.precedence],
@@ -230,7 +223,7 @@ def _shown_entry(id_: str, entry: Entry) -> HistoryEntry:
         entry.source,
         entry.provider,
         entry.attempt,
-        None if error is None else Details(error),
+        details,
     )
 
 

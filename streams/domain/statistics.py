@@ -1,15 +1,15 @@
 """Statistics as cells that add up: of a minute, and of all time, per provider; and what is made of them.
 
 A cell of a minute counts what happened then (each new history entry adds one). A cell of all time counts
-where deliveries stand now, so a delivery that moves on takes one away from where it was. Both are exact, however
-often and in whatever order callbacks come, because they change in the transaction that changes the delivery.
+where deliveries stand now, so a delivery that moves on takes one away from where it was. Both are exact,
+however often and in whatever order callbacks come, for they change in the transaction that changes the delivery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -74,13 +74,8 @@ class DeliveryStats(msgspec.Struct, rename="camel"):
     last_updated: str | None
 
 
-class Standing(NamedTuple):
-    """Where a delivery counts among all."""
-
-    precedence: int
-    provider: str
-    duration: int | None
-    """From sent to delivered, ms."""
+Standing: TypeAlias = tuple[int, str, int | None]
+"""Where a delivery counts among all: precedence, provider, ms from sent to delivered."""
 
 
 def standing(delivery: Delivery) -> Standing:
@@ -91,8 +86,10 @@ def standing(delivery: Delivery) -> Standing:
     if sent is not None and delivered is not None:
         # clocks of different machines may tell that it arrived before it was sent
         duration = delivered - sent if delivered > sent else 0
-    provider = delivery.provider
-    return Standing(delivery.precedence, UNKNOWN if provider is None else provider, duration)
+    provider = delivery.named
+    if provider is None:
+        provider = UNKNOWN if delivery.request is None else delivery.request.provider
+    return delivery.precedence, provider, duration
 
 
 def minute_key(minute: int, provider: str) -> bytes:
@@ -124,26 +121,28 @@ class Tally:
 
     def moved(self, before: Standing | None, now: Standing, updated_at: int) -> None:
         """Count a delivery where it stands now, no longer where it stood before."""
-        cell = self._total(now.provider)
+        precedence, provider, duration = now
+        cell = self._totals.get(provider) or self._total(provider)
         if updated_at > cell.updated_at:
             cell.updated_at = updated_at
         if before == now:
             return
         if before is not None:
-            left = cell if before.provider == now.provider else self._total(before.provider)
-            left.counts[before.precedence] -= 1
-            if before.duration is not None:
-                left.duration_sum -= before.duration
-                left.duration_count -= 1
-        cell.counts[now.precedence] += 1
-        if now.duration is not None:
-            cell.duration_sum += now.duration
+            self._leave(*before)
+        cell.counts[precedence] += 1
+        if duration is not None:
+            cell.duration_sum += duration
             cell.duration_count += 1
 
+    def _leave(self, precedence: int, provider: str, duration: int | None) -> None:
+        cell = self._totals.get(provider) or self._total(provider)
+        cell.counts[precedence] -= 1
+        if duration is not None:
+            cell.duration_sum -= duration
+            cell.duration_count -= 1
+
     def _total(self, provider: str) -> Cell:
-        cell = self._totals.get(provider)
-        if cell is None:
-            cell = self._totals[provider] = Cell()
+        cell = self._totals[provider] = Cell()
         return cell
 
     def cells(self) -> Iterator[tuple[bytes, Cell]]:

@@ -118,4 +118,3 @@ class TableReader:
 
     def _store(self, table: TableLike[Any], partition: int) -> Any:
         return table.store.partition(partition)  # type: ignore[attr-defined]
-

@@ -42,7 +42,7 @@ class BatchRecovery(Recovery):
         while not self.should_stop:
             try:
                 event = await asyncio.wait_for(queue.get(), timeout=1.0)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 self._end_when_complete()
                 continue
             try:

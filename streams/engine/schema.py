@@ -9,7 +9,7 @@ from faust.serializers.schemas import Schema
 __all__ = ["BatchSchema"]
 
 
-class BatchSchema(Schema):
+class BatchSchema(Schema[Any, Any]):
     """Hands a polled batch to the stream whole; handlers decode its records themselves."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:

@@ -54,8 +54,9 @@ def _options() -> Options:
     return options
 
 
-def _without_log() -> WriteOptions:
-    options = WriteOptions()
+def _without_log() -> Any:
+    options: Any = WriteOptions()
+    # an attribute, though rocksdict's stub says that it is a method
     options.disable_wal = True
     return options
 
@@ -68,7 +69,7 @@ class PartitionStore:
         self._format = format
         self._writing = _without_log()
         path.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(path), _options())
+        self._db: Any = Rdict(str(path), _options())
 
     @property
     def offset(self) -> int | None:

@@ -26,7 +26,7 @@ TRANSACTION_TIMEOUT_MS = 30_000
 
 class _CalmRetries(logging.Filter):
     """Trap 9: while the broker completes the previous transaction (CONCURRENT_TRANSACTIONS, shown to old
-    clients as NotEnoughReplicas), aiokafka warns at each retry. That is the normal course."""  # noqa: D205, D209
+    clients as NotEnoughReplicas), aiokafka warns at each retry. That is the normal course."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno == logging.WARNING and "retrying" in record.getMessage().lower():
@@ -158,4 +158,3 @@ class PartitionTransactions(TransactionManager):
         """Send outside of any transaction (timers, commands); Faust would open its own transaction here."""
         kwargs.pop("transactional_id", None)
         return await self.producer.send(topic, key, value, partition, *args, **kwargs)
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.consumer import ensure_TP
@@ -149,7 +149,7 @@ class BatchConsumer(driver.Consumer):
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """Return the log ends. Trap 8: Faust's exactly-once mode asks for the last stable offset, which is
-        None until something was fetched. The producers are fenced already: no transaction is open."""  # noqa: D205, D209
+        None until something was fetched. The producers are fenced already: no transaction is open."""
         return await self._thread.log_ends(partitions)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -205,7 +205,7 @@ class BatchConsumer(driver.Consumer):
             0,
             None,
             None,
-            batch,
+            cast(Any, batch),  # BatchSchema hands it on as it is
             None,
             0,
             0,

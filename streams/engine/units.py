@@ -121,7 +121,10 @@ class Unit:
         """Return this unit's view of `table`."""
         known = self._views.get(table.name)
         if known is None:
-            known = self._views[table.name] = (table, View(table.format, lambda keys: self._read(table, keys)))
+            known = self._views[table.name] = (
+                table,
+                View(table.format, lambda keys: self._read(table, keys)),
+            )
         return known[1]
 
     def emit(

@@ -129,7 +129,7 @@ def committed(names: Names) -> dict[tuple[str, int], int]:
 
 def ends(names: Names, topics: tuple[str, ...], isolation: IsolationLevel) -> dict[tuple[str, int], int]:
     """Return the end of each partition: the last stable offset, or the high watermark."""
-    admin = AdminClient({"bootstrap.servers": names.bootstrap})
+    admin = AdminClient({"bootstrap.servers": names.bootstrap, "log_level": 4})
     asked = {
         TopicPartition(topic, p): OffsetSpec.latest() for topic in topics for p in range(names.partitions)
     }
