@@ -136,5 +136,5 @@ def bootstrap_servers(broker_url: str) -> str:
 
 
 def quiet_kafka_clients() -> None:
-    """Keep aiokafka's remarks about topics that come into being out of the demonstration."""
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    """Keep aiokafka's remarks about what it tries again out of the demonstration; what fails is raised."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
