@@ -144,6 +144,18 @@ async def test_only_an_answer_about_the_message_counts(group: Group, status: int
     assert len(worker.asked) == 1
 
 
+async def test_workers_ask_each_other_directly(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names for the outside is not used between workers."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, NOBODY)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    one, _other = await group.start([[0, 1, 2], [3, 4, 5]])
+    group.data.say(message_id := group.data.name_in(5), "SENT", 1)
+
+    assert (await group.get(one, f"/v1/messages/{message_id}")).status == 200
+
+
 async def test_a_holder_that_hangs_is_given_up_after_two_seconds(group: Group) -> None:
     """A request ends, whatever the other worker does."""
     (worker,) = await group.start([[0, 1, 2, 3, 4]])
