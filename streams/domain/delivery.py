@@ -30,6 +30,8 @@ from streams.domain.times import EARLIEST_MS, LEAD_MS, event_at
 __all__ = [
     "DEFAULT_TRACKING_MS",
     "PRECEDENCE",
+    "UNKNOWN",
+    "Attempt",
     "Callback",
     "Delivery",
     "Entry",
@@ -46,12 +48,14 @@ TRACK_ID: Final = "track"
 DEFAULT_TRACKING_MS: Final = 72 * 3_600_000
 """How long a message is waited for: the latest receipts of the providers we know come after three days."""
 
+UNKNOWN: Final = "unknown"
+"""Stands for the provider where nobody has named one."""
+
 _NEVER: Final = -(2**63)
-_ALWAYS: Final = 2**63 - 1
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 MessageId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Attempt: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+AttemptNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Duration: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 
 
@@ -70,7 +74,7 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     status: Status
     timestamp: int | None = None
     provider: Text | None = None
-    attempt: Attempt | None = None
+    attempt: AttemptNumber | None = None
     provider_message_id: Text | None = None
     source: Source | None = None
     error: Failure | None = None
@@ -136,7 +140,27 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     tracking_ms: int = DEFAULT_TRACKING_MS
 
 
-class Delivery(msgspec.Struct, array_like=True, gc=False):
+class Attempt(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """One try to deliver the message: the entries that name the same attempt, else the same provider.
+
+    Attributes:
+        name: the attempt's number, else the provider.
+        at: the least event time.
+        precedence: of the status that wins.
+        provider: who made it, the first (by event time) of those named; `named_at` is when.
+        failure: the last error; `failure_at` is when.
+    """
+
+    name: int | str
+    at: int
+    precedence: int
+    provider: str | None
+    named_at: int
+    failure: Failure | None = None
+    failure_at: int = 0
+
+
+class Delivery(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     """All that is known of one message, and how it is stored: an array that begins with its version.
 
     A new one knows nothing: precedence is NOTHING until the first callback or request is added.
@@ -144,32 +168,33 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         precedence: of the current status.
         updated_at: arrival of the last record that changed anything, never decreasing; ms.
-        first_at: the least event time of the history.
         times: by precedence, when that status was reached: the least time said for it, or where none was
             said, the least event time of its entries.
-        explicit: bit n tells that ``times[n]`` was said explicitly.
         seen: bit n tells that the history holds a status of precedence n.
+        history: in order of arrival.
+        attempts: in order of arrival.
         named: the provider that reached the current status first; `named_at` is when.
-        failure: the last error, `failure_at` the event time that makes it the last.
-        hints: what statuses say of phone number, template, channel and tenant; the least of each.
+        explicit: bit n tells that ``times[n]`` was said explicitly.
         metadata: by key, event time and JSON text of the last value.
+        channel_hint: what statuses say of the channel, the least of it; likewise the other hints.
     """
 
     version: Literal[1] = 1
     precedence: int = NOTHING
     updated_at: int = _NEVER
-    first_at: int = _ALWAYS
     times: list[int | None] = msgspec.field(default_factory=lambda: [None] * len(NAMES))
-    explicit: int = 0
     seen: int = 0
+    history: list[Entry] = []
+    attempts: list[Attempt] = []
     named: str | None = None
     named_at: int = 0
-    request: Request | None = None
-    hints: list[str | None] = msgspec.field(default_factory=lambda: [None] * 4)
-    failure: Failure | None = None
-    failure_at: int = 0
+    explicit: int = 0
+    channel_hint: str | None = None
     metadata: dict[str, tuple[int, str]] = {}
-    history: list[Entry] = []
+    request: Request | None = None
+    phone_number_hint: str | None = None
+    template_id_hint: str | None = None
+    tenant_hint: str | None = None
 
     @property
     def status(self) -> Status:
@@ -191,29 +216,31 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     @property
     def phone_number(self) -> str | None:
         """The recipient."""
-        return self.request.phone_number if self.request is not None else self.hints[0]
+        return self.request.phone_number if self.request is not None else self.phone_number_hint
 
     @property
     def template_id(self) -> str | None:
         """The template that the message was made from."""
-        return self.request.template_id if self.request is not None else self.hints[1]
+        return self.request.template_id if self.request is not None else self.template_id_hint
 
     @property
     def channel(self) -> str | None:
         """The kind of message."""
         requested = self.request.channel if self.request is not None else None
-        return self.hints[2] if requested is None else requested
+        return self.channel_hint if requested is None else requested
 
     @property
     def tenant(self) -> str | None:
         """Whose message it is."""
         requested = self.request.tenant if self.request is not None else None
-        return self.hints[3] if requested is None else requested
+        return self.tenant_hint if requested is None else requested
 
     @property
     def created_at(self) -> int:
         """When the message was created, as far as known; ms."""
-        return self.request.created_at if self.request is not None else self.first_at
+        if self.request is not None:
+            return self.request.created_at
+        return min(attempt.at for attempt in self.attempts)
 
     @property
     def expires_at(self) -> int | None:
@@ -273,7 +300,7 @@ def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:
         return None
     _enter(delivery, entry)
     _say_times(delivery, callback, receipt)
-    _hint(delivery.hints, callback)
+    _hint(delivery, callback)
     if callback.metadata:
         _annotate(delivery, entry.at, callback.metadata)
     if receipt > delivery.updated_at:
@@ -329,41 +356,58 @@ def error_code(entry: Entry) -> str | None:
 
 
 def _enter(delivery: Delivery, entry: Entry) -> None:
-    """Add an entry to the history, and what it means for status, times, provider and error."""
+    """Add an entry to the history, and what it means for status, times, provider and attempts."""
     delivery.history.append(entry)
     precedence, at = entry.precedence, entry.at
     bit = 1 << precedence
     delivery.seen |= bit
     if not delivery.explicit & bit:
-        reached = delivery.times[precedence]
+        times = delivery.times
+        reached = times[precedence]
         if reached is None or at < reached:
-            delivery.times[precedence] = at
-    if at < delivery.first_at:
-        delivery.first_at = at
-    if precedence >= delivery.precedence:
-        _lead(delivery, entry)
-    if entry.error is not None:
-        _fail(delivery, at, entry.error)
+            times[precedence] = at
+    if precedence > delivery.precedence:
+        delivery.precedence = precedence
+        delivery.named, delivery.named_at = entry.provider, at
+    elif precedence == delivery.precedence and _is_first(entry, delivery.named, delivery.named_at):
+        delivery.named, delivery.named_at = entry.provider, at
+    _try(delivery.attempts, entry)
 
 
-def _lead(delivery: Delivery, entry: Entry) -> None:
-    """Let an entry of the current or of a later status say who brought the message there."""
+def _is_first(entry: Entry, named: str | None, named_at: int) -> bool:
+    """Say whether an entry names a provider, and that at an earlier time than the one named so far."""
     provider = entry.provider
-    if entry.precedence > delivery.precedence:
-        delivery.precedence = entry.precedence
-    elif provider is None or (
-        delivery.named is not None and (entry.at, provider) >= (delivery.named_at, delivery.named)
-    ):
+    return provider is not None and (
+        named is None or entry.at < named_at or (entry.at == named_at and provider < named)
+    )
+
+
+def _try(attempts: list[Attempt], entry: Entry) -> None:
+    """Add an entry to the attempt that it belongs to."""
+    provider, at, precedence = entry.provider, entry.at, entry.precedence
+    name: int | str | None = entry.attempt
+    if name is None:
+        name = UNKNOWN if provider is None else provider
+    for attempt in attempts:
+        if attempt.name == name:
+            break
+    else:
+        attempts.append(Attempt(name, at, precedence, provider, at, entry.error, at))
         return
-    delivery.named = provider
-    delivery.named_at = entry.at
+    if at < attempt.at:
+        attempt.at = at
+    if precedence > attempt.precedence:
+        attempt.precedence = precedence
+    if _is_first(entry, attempt.provider, attempt.named_at):
+        attempt.provider, attempt.named_at = provider, at
+    if entry.error is not None:
+        _fail(attempt, at, entry.error)
 
 
-def _fail(delivery: Delivery, at: int, error: Failure) -> None:
-    known = delivery.failure
-    if known is None or error_order(at, error) > error_order(delivery.failure_at, known):
-        delivery.failure = error
-        delivery.failure_at = at
+def _fail(attempt: Attempt, at: int, error: Failure) -> None:
+    known = attempt.failure
+    if known is None or error_order(at, error) > error_order(attempt.failure_at, known):
+        attempt.failure, attempt.failure_at = error, at
 
 
 def error_order(at: int, error: Failure) -> tuple[int, str, str, str]:
@@ -397,15 +441,15 @@ def _say_time(delivery: Delivery, precedence: int, time: int, receipt: int) -> N
     delivery.times[precedence] = time
 
 
-def _hint(hints: list[str | None], callback: Callback) -> None:
+def _hint(delivery: Delivery, callback: Callback) -> None:
     if callback.channel is not None:
-        hints[2] = _least(hints[2], callback.channel)
+        delivery.channel_hint = _least(delivery.channel_hint, callback.channel)
     if callback.phone_number is not None:
-        hints[0] = _least(hints[0], callback.phone_number)
+        delivery.phone_number_hint = _least(delivery.phone_number_hint, callback.phone_number)
     if callback.template_id is not None:
-        hints[1] = _least(hints[1], callback.template_id)
+        delivery.template_id_hint = _least(delivery.template_id_hint, callback.template_id)
     if callback.tenant is not None:
-        hints[3] = _least(hints[3], callback.tenant)
+        delivery.tenant_hint = _least(delivery.tenant_hint, callback.tenant)
 
 
 def _least(known: str | None, said: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Final
 
 import msgspec
 
-from streams.domain.delivery import Delivery, Entry, Failure, error_code, error_order
+from streams.domain.delivery import Attempt, Delivery, Entry, Failure, error_code, error_order
 from streams.domain.statuses import (
     CLICKED,
     DELIVERED,
@@ -24,9 +23,6 @@ from streams.domain.statuses import (
 from streams.domain.times import TimeSource, iso, time_source
 
 __all__ = ["DeliveryReport", "TrackingRecord", "record_view", "report"]
-
-UNKNOWN: Final = "unknown"
-"""Stands for a provider that nobody has named."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +39,7 @@ class ShownError(Shown):
     details: msgspec.Raw | None = None
 
 
-class Attempt(Shown):
+class ShownAttempt(Shown):
     """One try to deliver the message: what its provider made of it."""
 
     attempt_number: int
@@ -65,7 +61,7 @@ class DeliveryReport(Shown):
     clicked_at: str | None = None
     failed_at: str | None = None
     error: ShownError | None = None
-    attempts: list[Attempt] | None = None
+    attempts: list[ShownAttempt] | None = None
     contradiction: bool = False
     metadata: dict[str, msgspec.Raw] | None = None
 
@@ -111,7 +107,8 @@ class TrackingRecord(Shown):
 
 def report(message_id: str, delivery: Delivery) -> DeliveryReport:
     """Return the delivery report of a message."""
-    times = delivery.times
+    times, attempts = delivery.times, delivery.attempts
+    failure = _last_failure(attempts)
     return DeliveryReport(
         message_id,
         NAMES[delivery.precedence],
@@ -121,8 +118,8 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
         None if (time := times[READ]) is None else iso(time),
         None if (time := times[CLICKED]) is None else iso(time),
         None if (time := times[FAILED]) is None else iso(time),
-        None if delivery.failure is None else _shown_error(delivery.failure),
-        _attempts(delivery.history),
+        None if failure is None else _shown_error(failure),
+        _attempts(attempts),
         is_contradiction(delivery.seen),
         _shown_metadata(delivery.metadata) if delivery.metadata else None,
     )
@@ -159,51 +156,31 @@ def _shown_metadata(metadata: Mapping[str, tuple[int, str]]) -> dict[str, msgspe
     return {key: msgspec.Raw(text) for key, (_, text) in metadata.items()}
 
 
-def _attempts(history: list[Entry]) -> list[Attempt]:
-    """Group the history by attempt, or where none is said, by provider."""
-    groups: dict[str | int, list[Entry]] = {}
-    for entry in history:
-        name: str | int | None = entry.attempt
-        if name is None:
-            name = UNKNOWN if entry.provider is None else entry.provider
-        group = groups.get(name)
-        if group is None:
-            groups[name] = [entry]
-        else:
-            group.append(entry)
-    if len(groups) == 1:
-        return [_attempt(1, history)]
-    ordered = sorted(groups, key=lambda name: (min(entry.at for entry in groups[name]), str(name)))
-    return [_attempt(number, groups[name]) for number, name in enumerate(ordered, 1)]
+def _attempts(attempts: list[Attempt]) -> list[ShownAttempt]:
+    if len(attempts) > 1:
+        attempts = sorted(attempts, key=_attempt_order)
+    return [
+        ShownAttempt(
+            number,
+            iso(attempt.at),
+            NAMES[attempt.precedence],
+            attempt.provider,
+            None if attempt.failure is None else _shown_error(attempt.failure),
+        )
+        for number, attempt in enumerate(attempts, 1)
+    ]
 
 
-def _attempt(number: int, group: list[Entry]) -> Attempt:
-    """Sum up the entries of one attempt: when it began, how far it came, who made it, what went wrong last."""
-    first = group[0]
-    at = named_at = first.at
-    precedence, provider = first.precedence, first.provider
-    failures: tuple[Entry, ...] = ()
-    for entry in group:
-        when, named = entry.at, entry.provider
-        if when < at:
-            at = when
-        if entry.precedence > precedence:
-            precedence = entry.precedence
-        if named is not None and (
-            provider is None or (when <= named_at and (when, named) < (named_at, provider))
-        ):
-            provider, named_at = named, when
-        if entry.error is not None:
-            failures += (entry,)
-    error = max(failures, key=_failure_order).error if failures else None
-    return Attempt(
-        number, iso(at), NAMES[precedence], provider, None if error is None else _shown_error(error)
-    )
+def _attempt_order(attempt: Attempt) -> tuple[int, str]:
+    return attempt.at, str(attempt.name)
 
 
-def _failure_order(entry: Entry) -> tuple[int, str, str, str]:
-    assert entry.error is not None
-    return error_order(entry.at, entry.error)
+def _last_failure(attempts: list[Attempt]) -> Failure | None:
+    """Return the last error of all attempts."""
+    if len(attempts) == 1:
+        return attempts[0].failure
+    failures = [(attempt.failure_at, attempt.failure) for attempt in attempts if attempt.failure is not None]
+    return max(failures, key=lambda failure: error_order(*failure))[1] if failures else None
 
 
 def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:

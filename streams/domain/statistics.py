@@ -2,7 +2,8 @@
 
 A cell of a minute counts what happened then (each new history entry adds one). A cell of all time counts
 where deliveries stand now, so a delivery that moves on takes one away from where it was. Both are exact,
-however often and in whatever order callbacks come, for they change in the transaction that changes the delivery.
+however often and in whatever order callbacks come, for they change in the transaction that changes the
+delivery.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from streams.domain.delivery import Delivery
+from streams.domain.delivery import UNKNOWN, Delivery
 from streams.domain.statuses import CLICKED, DELIVERED, FAILED, NAMES, READ, SENT, Status
 from streams.domain.times import iso
 
 __all__ = [
-    "UNKNOWN",
     "Cell",
     "Counts",
     "DeliveryStats",
@@ -30,9 +30,6 @@ __all__ = [
     "total_key",
     "totals",
 ]
-
-UNKNOWN: Final = "unknown"
-"""Stands for the provider where nobody has named one."""
 
 MINUTE: Final = b"m"
 TOTAL: Final = b"t"
