@@ -9,11 +9,11 @@ CLUSTER_ID = "delivery-tracker-one-A"
 #: The largest record: the 10 MB callback that becomes a dead letter, with room for batches around it.
 MESSAGE_MAX_BYTES = 17 * 2**20
 
-_FIXED = {
+#: All that does not depend on where the broker runs; docker-compose.yml repeats it.
+FIXED = {
     "process.roles": "broker,controller",
     "node.id": NODE_ID,
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     # Topics are made from the catalogue; a typo must fail, not make a topic.
     "auto.create.topics.enable": "false",
     # One node holds every replica there is.
@@ -49,8 +49,9 @@ def render(log_dir: Path, port: int, controller_port: int) -> str:
     placed = {
         "listeners": f"{listener},CONTROLLER://127.0.0.1:{controller_port}",
         "advertised.listeners": listener,
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         # A fixed voter list keeps the ports out of the formatted directory: the next start may choose others.
         "controller.quorum.voters": f"{NODE_ID}@127.0.0.1:{controller_port}",
         "log.dirs": log_dir,
     }
-    return "".join(f"{name}={value}\n" for name, value in (placed | _FIXED).items())
+    return "".join(f"{name}={value}\n" for name, value in (placed | FIXED).items())

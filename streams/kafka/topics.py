@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -60,16 +61,12 @@ async def create_topics(broker_url: str, specs: Iterable[TopicSpec], *, replicat
         TopicsRefused: the broker refused some (too many copies, a bad setting).
     """
     wanted = {spec.name: spec for spec in specs}
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker_url))
-    await admin.start()
-    try:
+    async with _connected(broker_url) as admin:
         there = await _partition_counts(admin, wanted)
         _require_equal_counts(there, wanted)
         missing = [spec for name, spec in wanted.items() if name not in there]
         await _create(admin, missing, replication)
         await _await_visible(admin, wanted)
-    finally:
-        await admin.close()
     return [spec.name for spec in missing]
 
 
@@ -80,14 +77,20 @@ async def missing_topics(broker_url: str, specs: Iterable[TopicSpec]) -> list[st
         PartitionMismatch: a topic is there with another count.
     """
     wanted = {spec.name: spec for spec in specs}
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker_url))
-    await admin.start()
-    try:
+    async with _connected(broker_url) as admin:
         there = await _partition_counts(admin, wanted)
-    finally:
-        await admin.close()
     _require_equal_counts(there, wanted)
     return [name for name in wanted if name not in there]
+
+
+@asynccontextmanager
+async def _connected(broker_url: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker_url))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
 
 
 def bootstrap_servers(broker_url: str) -> list[str]:
