@@ -137,6 +137,7 @@ def run(bootstrap: str, source: str, sink: str, count: int, with_headers: bool) 
     consumer.assign([TopicPartition(source, number, 0) for number in range(partitions)])
     decode = msgspec.json.Decoder(Status).decode
     encode = msgspec.json.Encoder().encode
+    before = resource.getrusage(resource.RUSAGE_SELF)
     done, started_at, heard_at = 0, 0.0, time.monotonic()
     while done < count:
         messages = consumer.consume(BATCH, 0.5)
@@ -157,8 +158,9 @@ def run(bootstrap: str, source: str, sink: str, count: int, with_headers: bool) 
     consumer.close()
     if left:
         raise SystemExit(f"{left:,} events were not produced within 60 s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"records": done, "seconds": seconds, "peak_bytes": peak}
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"records": done, "seconds": seconds, "cpu_s": cpu_s, "peak_bytes": after.ru_maxrss * 1024}
 
 
 if __name__ == "__main__":

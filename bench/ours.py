@@ -16,7 +16,7 @@ from streams.demo.workers import WorkerProcess, web_port, worker_environment
 
 READY_S = 180.0
 STALLED_S = 60.0
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 0.25
 
 
 class BenchFailed(Exception):
@@ -31,6 +31,8 @@ class Measured:
     seconds: float
     units: int
     peak_bytes: int | None
+    cpu_s: float | None
+    """Processor time, without the start: what another load on the machine disturbs least."""
     gc_ratio: float
     empty_polls: int
 
@@ -108,22 +110,29 @@ def measure(url: str, place: Place, expected: int, *, unit_records: int | None =
     """Let a new group process what lies in the topics of `place`."""
     environment = {} if unit_records is None else {"TRACKER_UNIT_RECORDS": str(unit_records)}
     with worker(url, place, environment=environment) as process:
-        metrics = until_processed(process, expected)
+        idle_s: list[float] = [0.0]
+
+        def look(metrics: Metrics) -> None:
+            if not metrics.consumed:
+                idle_s[0] = process.cpu_s() or 0.0
+
+        metrics = until_processed(process, expected, look)
         offsets = committed(url, place.app_id, place.inputs.values(), place.partitions)
         if not metrics.consumed == offsets == expected:
             raise BenchFailed(
                 f"{expected:,} callbacks, {metrics.consumed:,} counted, offsets committed up to {offsets:,}"
             )
-        return measured(process, metrics)
+        return measured(process, metrics, idle_s[0])
 
 
-def measured(process: WorkerProcess, metrics: Metrics) -> Measured:
+def measured(process: WorkerProcess, metrics: Metrics, idle_s: float) -> Measured:
     """The figures of a worker that has done its work and still runs."""
     return Measured(
         records=metrics.consumed,
         seconds=metrics.elapsed_s,
         units=metrics.units,
         peak_bytes=process.peak_bytes(),
+        cpu_s=None if (used_s := process.cpu_s()) is None else used_s - idle_s,
         gc_ratio=metrics.gc_s / metrics.elapsed_s,
         empty_polls=metrics.empty_polls,
     )

@@ -48,7 +48,16 @@ def throughput(rows: list[Figures]) -> Table:
     table = Table(title="callbacks a second (median; least to greatest)", title_justify="left")
     for name in ("callbacks", "who"):
         table.add_column(name)
-    for name in ("median/s", "least–greatest", "of bare", "peak", "transactions", "gc", "empty polls"):
+    for name in (
+        "median/s",
+        "least–greatest",
+        "of bare",
+        "CPU µs each",
+        "peak",
+        "transactions",
+        "gc",
+        "empty polls",
+    ):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
@@ -57,6 +66,7 @@ def throughput(rows: list[Figures]) -> Table:
             f"{row['callbacks_per_s']:,.0f}",
             f"{row['least']:,.0f}–{row['greatest']:,.0f}",
             f"{row['ratio']:.2f}",
+            "-" if row["cpu_us_per_callback"] is None else f"{row['cpu_us_per_callback']:.1f}",
             megabytes(row["peak_bytes"]),
             "-" if row["units"] is None else f"{row['units']:,.0f}",
             "-" if row["gc_ratio"] is None else f"{row['gc_ratio']:.1%}",

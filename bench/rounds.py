@@ -96,6 +96,8 @@ def rows_of(arrangement: str, taken: dict[str, list[Figures]]) -> list[Figures]:
             "greatest": max(rates),
             "ratio": statistics.median(rates) / ceiling,
         }
+        used = [r["cpu_s"] / r["records"] for r in rounds if r["cpu_s"] is not None]
+        row["cpu_us_per_callback"] = statistics.median(used) * 1e6 if used else None
         for figure in ("peak_bytes", "units", "gc_ratio", "empty_polls"):
             known = [r[figure] for r in rounds if r.get(figure) is not None]
             row[figure] = statistics.median(known) if known else None

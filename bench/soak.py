@@ -26,7 +26,7 @@ def measure(url: str, count: int) -> dict[str, Any]:
                 samples.append((now, metrics.consumed, memory))
 
         metrics = until_processed(process, count, look)
-        figures = measured(process, metrics)
+        figures = measured(process, metrics, idle_s=0.0)
     half = [sample for sample in samples if sample[1] >= count / 2]
     return {
         "callbacks": count,

@@ -73,6 +73,17 @@ class WorkerProcess:
         """The memory it holds now, where the system says so (Linux)."""
         return self._status_bytes("VmRSS")
 
+    def cpu_s(self) -> float | None:
+        """The processor time it has used, where the system says so (Linux)."""
+        if self.process is None:
+            return None
+        try:
+            # after the name, which may hold anything but ends with the last ")"
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _status_bytes(self, name: str) -> int | None:
         if self.process is None:
             return None
