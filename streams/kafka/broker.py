@@ -27,7 +27,10 @@ NEEDED_BYTES = 256 * 2**20
 _JVM_OPTIONS = (
     "-Xms512m",
     "-Xmx512m",
+    # Measured on two cores, 1.6 million records in transactions: this collector costs what others do; the first
+    # compiler alone takes a quarter less CPU to start, and 0.9 s instead of 1.4 s for each 200,000 records after.
     "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
