@@ -68,16 +68,18 @@ class Report:
         return "\n".join(found) or f"{self.consumed} inputs, {self.events} events: all as expected"
 
 
-def check(world: World) -> Report:
+def check(world: World, expected: list[Expected] | None = None) -> Report:
+    """Judge a world; `expected` is what `expected_of` made of it, if the caller has that already."""
     report = Report()
     report.invalid = [f"open transaction in {where}" for where in world.hanging]
     report.invalid += unfinished(world)
     if report.invalid:
         return report
     copies = forwarded_copies(world)
-    wanted = {p: judge_partition(world, p, copies, report) for p in range(world.partitions)}
-    known = {source for expected in wanted.values() for source in expected.forwarded}
-    report.forwards_altered += sorted(copies.keys() - known)
+    parts = expected or expected_of(world)
+    for p, part in enumerate(parts):
+        judge_partition(world, p, part, copies, report)
+    report.forwards_altered += sorted(copies.keys() - {source for part in parts for source in part.forwarded})
     return report
 
 
@@ -92,17 +94,22 @@ def unfinished(world: World) -> Iterator[str]:
 
 def expected_of(world: World) -> list[Expected]:
     """What each partition must have come to, given the order that its events tell."""
-    return [expect_partition(world, p) for p in range(world.partitions)]
+    return [
+        expect(
+            p,
+            world.partitions,
+            world.requests.get(p, []),
+            world.statuses.get(p, []),
+            order_of(world.events.get(p, [])),
+        )
+        for p in range(world.partitions)
+    ]
 
 
-def expect_partition(world: World, p: int) -> Expected:
-    order = order_of(world.events.get(p, []))
-    return expect(p, world.partitions, world.requests.get(p, []), world.statuses.get(p, []), order)
-
-
-def judge_partition(world: World, p: int, copies: dict[str, list[Raw]], report: Report) -> Expected:
+def judge_partition(
+    world: World, p: int, expected: Expected, copies: dict[str, list[Raw]], report: Report
+) -> None:
     events = world.events.get(p, [])
-    expected = expect_partition(world, p)
     report.consumed += len(expected.outcomes)
     report.events += len(events)
     absent(world, p, expected, report)
@@ -113,8 +120,7 @@ def judge_partition(world: World, p: int, copies: dict[str, list[Raw]], report: 
     judge_dead_letters(p, expected, world.dead_letters.get(p, []), report)
     for source, forward in expected.forwarded.items():
         judge_copies(source, forward, copies.get(source, []), report)
-    judge_balance(p, expected, events, world.dead_letters.get(p, []), copies, report)
-    return expected
+    judge_balance(expected, events, world.dead_letters.get(p, []), copies, report)
 
 
 def order_of(events: list[Raw]) -> dict[str, list[str]]:
@@ -237,7 +243,6 @@ def judge_copies(source: str, forward: Forward, copies: list[Raw], report: Repor
 
 
 def judge_balance(
-    p: int,
     expected: Expected,
     events: list[Raw],
     letters: list[Raw],

@@ -1,5 +1,6 @@
 """Read a `World` out of Kafka with a client and a consumer that are not the project's."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -40,14 +41,16 @@ class Names:
 
 def read_world(names: Names) -> World:
     """Read everything that is committed."""
-    cells = compacted(names, "period_stats", read_cell)
+    logs = read_topics(names, *names.all)
+    deliveries = compacted(logs[names.changelog("deliveries")], read_delivery)
+    cells = compacted(logs[names.changelog("period_stats")], read_cell)
     return World(
         partitions=names.partitions,
-        requests=read_topic(names, names.input("requests")),
-        statuses=read_topic(names, names.input("statuses")),
-        events=read_topic(names, f"{names.prefix}events"),
-        dead_letters=read_topic(names, f"{names.prefix}dead-letters"),
-        deliveries=compacted(names, "deliveries", read_delivery),
+        requests=logs[names.input("requests")],
+        statuses=logs[names.input("statuses")],
+        events=logs[f"{names.prefix}events"],
+        dead_letters=logs[f"{names.prefix}dead-letters"],
+        deliveries=deliveries,
         minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
         totals={p: {k: v for k, v in by.items() if isinstance(k, str)} for p, by in cells.items()},
         committed=committed(names),
@@ -63,30 +66,39 @@ def consumer(names: Names, group: str) -> Consumer:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 20,
         }
     )
 
 
 def read_topic(names: Names, topic: str) -> dict[int, list[Raw]]:
     """Return a topic's records by partition; partitions without one are left out."""
-    return read_from(names, [TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(names.partitions)])
+    return read_topics(names, topic)[topic]
 
 
-def read_from(names: Names, positions: list[TopicPartition]) -> dict[int, list[Raw]]:
-    records: dict[int, list[Raw]] = {}
+def read_topics(names: Names, *topics: str) -> dict[str, dict[int, list[Raw]]]:
+    """Return several topics at once."""
+    whole = [TopicPartition(topic, p, OFFSET_BEGINNING) for topic in topics for p in range(names.partitions)]
+    return read_from(names, whole)
+
+
+def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[int, list[Raw]]]:
+    """Return what is committed from these positions on, by topic and partition."""
+    records: dict[str, dict[int, list[Raw]]] = {position.topic: {} for position in positions}
     reader = consumer(names, "checker")
     try:
         reader.assign(positions)
-        ended: set[int] = set()
+        ended: set[tuple[str, int]] = set()
+        deadline = time.monotonic() + TIMEOUT_S
         while len(ended) < len(positions):
-            polled = reader.consume(10_000, TIMEOUT_S)
-            if not polled:
-                raise TimeoutError(f"no answer on {positions[0].topic} within {TIMEOUT_S} s")
-            for message in polled:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{sorted(records)} not read within {TIMEOUT_S} s")
+            # it waits that long for so many, however few are left
+            for message in reader.consume(10_000, 0.1):
                 if message.error() is None:
-                    records.setdefault(message.partition(), []).append(raw(message))
+                    records[message.topic()].setdefault(message.partition(), []).append(raw(message))
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    ended.add(message.partition())
+                    ended.add((message.topic(), message.partition()))
                 else:
                     raise RuntimeError(str(message.error()))
     finally:
@@ -100,20 +112,17 @@ def raw(message: Message) -> Raw:
     return Raw(*place, message.key(), message.value(), headers)
 
 
-def compacted(names: Names, table: str, read: Callable[[bytes, bytes], tuple[Any, Any]]) -> dict[int, Any]:
+def compacted(
+    changelog: dict[int, list[Raw]], read: Callable[[bytes, bytes], tuple[Any, Any]]
+) -> dict[int, dict[Any, Any]]:
     """Return what a changelog comes to by partition: the last value of each key, tombstones respected."""
-    tables = {}
-    for partition, values in latest(names, table).items():
-        tables[partition] = dict(read(key, value) for key, value in values.items())
-    return tables
+    return {p: dict(read(*entry) for entry in replayed(log).items()) for p, log in changelog.items()}
 
 
-def latest(names: Names, table: str) -> dict[int, dict[bytes, bytes]]:
-    tables: dict[int, dict[bytes, bytes]] = {}
-    for partition, records in read_topic(names, names.changelog(table)).items():
-        last = {record.key or b"": record.value for record in records}
-        tables[partition] = {key: value for key, value in last.items() if value is not None}
-    return tables
+def replayed(changelog: list[Raw], until: int | None = None) -> dict[bytes, bytes]:
+    """Return what a changelog's partition comes to at the offset `until`."""
+    state = {r.key or b"": r.value for r in changelog if until is None or r.offset <= until}
+    return {key: value for key, value in state.items() if value is not None}
 
 
 def committed(names: Names) -> dict[tuple[str, int], int]:
@@ -156,6 +165,6 @@ def caught_up(names: Names) -> bool:
         position = done.get((topic.removeprefix(names.prefix), p), 0)
         if position >= end:
             continue
-        if stable[topic, p] < end or read_from(names, [TopicPartition(topic, p, position)]):
+        if stable[topic, p] < end or read_from(names, [TopicPartition(topic, p, position)])[topic]:
             return False
     return True

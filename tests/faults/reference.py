@@ -83,7 +83,7 @@ def expect(
         message = Message(message_id)
         for input_id, raw, body in interleave(queues, (order or {}).get(message_id, ()), expected.unordered):
             message.apply(input_id, raw, body, expected)
-        expected.records[message_id] = message.shown()
+        expected.records[message_id] = message.record or {}
     return expected
 
 
@@ -112,9 +112,10 @@ class Message:
         self.requests: list[Json] = []
         self.metadata: dict[str, tuple[int, str]] = {}
         self.updated_at = 0
+        self.record: Json | None = None
 
     def apply(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
-        before = self.shown() if self.entries else None
+        before = self.record
         first_request = body["track"] and not self.requests
         entry = make_entry(body, raw.timestamp)
         is_new = entry["identity"] not in [e["identity"] for e in self.entries]
@@ -122,7 +123,7 @@ class Message:
             expected.outcomes[input_id] = "repeated"
             return
         self.updated_at = max(self.updated_at, raw.timestamp)
-        after = self.shown()
+        after = self.record = self.shown()
         if before:
             expected.past.setdefault(self.id, []).append(before)
         if is_new:

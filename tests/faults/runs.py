@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import views
-from .checker import Report, check
+from .checker import Report, check, expected_of
 from .cluster import Cluster, FaultRunError, Worker
 from .load import Load
 from .logs import Names, read_world
@@ -214,8 +214,9 @@ def verdict(cluster: Cluster, rng: random.Random, supervise: Callable[[], None] 
     answers = views.ask(cluster.alive, cluster.names, rng)
     cluster.terminate()
     world = read_world(cluster.names)
-    report = check(world)
+    expected = expected_of(world)
+    report = check(world, expected)
     if not report.invalid:
-        report.views_wrong = views.wrong(answers, world)
-        report.stores_wrong = wrong_stores(cluster.names, [cluster.directory])
+        report.views_wrong = views.wrong(answers, expected)
+        report.stores_wrong = wrong_stores(cluster.names, cluster.directory)
     return report

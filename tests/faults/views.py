@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from .checker import World, expected_of, same
+from .checker import same
 from .cluster import Worker
 from .inputs import STATUSES, Json, iso, to_ms
 from .logs import Names, read_topic
@@ -26,8 +26,7 @@ def ask(workers: list[Worker], names: Names, rng: random.Random) -> Answers:
     return {f"{worker.name} {path}": worker.get(path) for worker, path in asked}
 
 
-def wrong(answers: Answers, world: World) -> list[str]:
-    expected = expected_of(world)
+def wrong(answers: Answers, expected: list[Expected]) -> list[str]:
     right: dict[str, Json] = {"/v1/stats": stats(expected)}
     for part in expected:
         right |= {f"/v1/messages/{quote(m, safe='')}": record for m, record in part.records.items()}
