@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
-__all__ = ["Batch", "Record"]
+__all__ = ["HOLE", "Batch", "Record", "uncovered"]
 
 
 class Record(Protocol):
@@ -71,3 +71,20 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"<Batch {self.topic}/{self.partition} [{self.start}, {self.end}) {len(self)} records>"
+
+
+HOLE: Final = "hole"
+
+
+def uncovered(batch: Batch, stand: int) -> Batch | Literal["hole"] | None:
+    """Apply the coverage rule: say what of `batch` is to be applied by one who stands at `stand`.
+
+    Returns:
+        The batch from `stand` on; None when it ends before, for it was applied already; HOLE when it begins
+        later, for what lies between was lost on its way and must be sought again first.
+    """
+    if batch.end <= stand:
+        return None
+    if batch.start > stand:
+        return HOLE
+    return batch.after(stand)

@@ -1,8 +1,8 @@
 """The cyclic garbage collector, on our own clock.
 
 Trap 22: millions of short-lived objects trigger Python's collector, and each time it walks all that
-is alive; it took 40 % of the worker's time. Nothing on the hot path makes cycles, so the automatic collector is
-off, and what asyncio and Faust leave behind is collected between units of work.
+is alive; it took 40 % of the worker's time. Nothing on the hot path makes cycles, so the automatic
+collector is off, and what asyncio and Faust leave behind is collected between units of work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Collector:
         self._last = [now, now, now]
 
     def take_over(self) -> None:
-        """Switch the automatic collector off; what is alive now is never walked again."""
+        """Switch the automatic collector off, once; what is alive now is never walked again."""
+        if not gc.isenabled():
+            return
         gc.collect()
         gc.freeze()
         gc.disable()

@@ -15,6 +15,9 @@ __all__ = ["StreamApp", "TableReader"]
 
 V = TypeVar("V")
 
+#: Seconds between two looks whether an idle worker should collect its garbage.
+COLLECT_S = 5.0
+
 
 class StreamApp(faust.App):
     """A Faust app whose input topics are applied by lanes.
@@ -47,6 +50,10 @@ class StreamApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
+        self.timer(COLLECT_S, name="collect-garbage")(self._rest)
+
+    async def _rest(self) -> None:
+        self.lanes.rest()
 
     def batches_of(self, topic: str) -> Any:
         """Return the Faust topic whose events are batches of the records of `topic`."""
@@ -117,4 +124,7 @@ class TableReader:
         return [(listing[:width], listing[width:]) for listing in listings]
 
     def _store(self, table: TableLike[Any], partition: int) -> Any:
-        return table.store.partition(partition)  # type: ignore[attr-defined]
+        store = table.store.opened(partition)  # type: ignore[attr-defined]
+        if store is None:
+            raise LookupError(f"partition {partition} of table {table.name} is not open here")
+        return store

@@ -20,7 +20,7 @@ from typing import Any
 from faust.types import TP
 
 from streams.engine import metrics
-from streams.engine.batches import Batch
+from streams.engine.batches import HOLE, Batch, uncovered
 from streams.engine.collector import Collector
 from streams.engine.failpoints import passed
 from streams.engine.transactions import commit
@@ -114,7 +114,7 @@ class Lane:
             self._queued -= len(batch)
             if generation != self.lanes.generation() or not self.lanes.is_open:
                 continue
-            covered = await self._covered(batch, ends)
+            covered = await self._uncovered(batch, ends.get(batch.topic))
             if covered is None:
                 continue
             first, *rest = covered.cut(room)
@@ -127,14 +127,15 @@ class Lane:
         self._drained.set()
         return work
 
-    async def _covered(self, batch: Batch, ends: dict[str, int]) -> Batch | None:
-        """Apply the coverage rule: return what of the batch is to be applied, or None."""
-        stand = ends.get(batch.topic)
-        if stand is None or batch.end <= stand:
+    async def _uncovered(self, batch: Batch, stand: int | None) -> Batch | None:
+        """Return what of the batch is to be applied; seek back when there is a hole before it."""
+        if stand is None:
             return None
-        if batch.start <= stand:
-            return batch.after(stand)
-        await self._heal(batch, stand)
+        rest = uncovered(batch, stand)
+        if isinstance(rest, Batch):
+            return rest
+        if rest == HOLE:
+            await self._heal(batch, stand)
         return None
 
     async def _heal(self, batch: Batch, stand: int) -> None:
@@ -199,6 +200,7 @@ class Lanes:
                 self._lanes[number] = Lane(number, self)
             self._lanes[number].open(offsets)
         self.is_open = True
+        self.collector.take_over()
 
     async def close(self) -> None:
         """Drop what is queued and await the commits in flight (trap 1).
@@ -223,6 +225,11 @@ class Lanes:
             log.error("%s; the broker aborts it", error)
         for lane in self._lanes.values():
             lane.task.cancel()
+
+    def rest(self) -> None:
+        """Let the collector have the moments in which no lane has work."""
+        if not any(lane.busy for lane in self._lanes.values()):
+            self.collector.when_idle()
 
     def stands(self) -> dict[TP, int]:
         """Return where each input partition stands."""

@@ -18,7 +18,7 @@ from faust.types import TP
 from mode import Service
 
 from streams.engine import metrics
-from streams.engine.batches import Batch
+from streams.engine.batches import HOLE, Batch, uncovered
 
 __all__ = ["BatchRecovery", "BatchTableManager"]
 
@@ -61,11 +61,12 @@ class BatchRecovery(Recovery):
         applied = offsets.get(tp)
         if applied is None:
             return
-        if batch.start > applied + 1:
-            await self._heal(batch, applied + 1)
-        elif batch.end > applied + 1:
-            self._restore(tp, batch.after(applied + 1))
+        rest = uncovered(batch, applied + 1)
+        if isinstance(rest, Batch):
+            self._restore(tp, rest)
             offsets[tp] = batch.end - 1
+        elif rest == HOLE:
+            await self._heal(batch, applied + 1)
         self._end_when_complete()
 
     def _offsets_of(self, tp: TP) -> Counter[TP] | None:

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, given, settings
+
+from streams.engine.formats import Format
+from streams.engine.store import PartitionStore
+from tests.engine.records import NUMBERS, Record
+
+PLAIN = Format(encode=bytes, decode=bytes)
+
+
+def everything(store: PartitionStore) -> tuple[list[tuple[bytes, bytes]], list[bytes], int | None]:
+    return store.scan(b"", 1000), store.scan_index(b"", 1000), store.offset
+
+
+def test_data_and_offset_are_there_after_reopening(tmp_path: Path) -> None:
+    """close() flushes what was written without a write-ahead log."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"a", b"1", None, b"0001")], 41)
+    before = everything(store)
+    store.close()
+
+    assert everything(PartitionStore(tmp_path / "db", NUMBERS)) == before == ([(b"a", b"1")], [b"0001a"], 41)
+
+
+def test_a_closed_store_can_be_opened_again_in_the_same_process(tmp_path: Path) -> None:
+    """No iterator of a scan outlives it, or RocksDB would keep its lock."""
+    for _ in range(3):
+        store = PartitionStore(tmp_path / "db", NUMBERS)
+        store.write([(b"a", b"1", None, b"0001")], 1)
+        everything(store)
+        store.close()
+
+
+def test_an_index_entry_moves_with_its_value(tmp_path: Path) -> None:
+    """The old entry goes and the new one comes in the write that changes the value."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"a", b"1", None, b"0001"), (b"b", b"2", None, b"0002")], 1)
+    store.write([(b"a", b"3", b"0001", b"0003"), (b"b", None, b"0002", None)], 2)
+
+    assert everything(store) == ([(b"a", b"3")], [b"0003a"], 2)
+
+
+def test_scans_go_on_after_where_they_ended(tmp_path: Path) -> None:
+    """Pages of a scan neither repeat nor leave out a key, and end with the prefix."""
+    store = PartitionStore(tmp_path / "db", PLAIN)
+    keys = [b"m%02d" % n for n in range(7)]
+    store.write([(key, b"x", None, None) for key in (b"a", *keys, b"z")], 1)
+
+    first = store.scan(b"m", 4)
+    second = store.scan(b"m", 4, after=first[-1][0])
+
+    assert [key for key, _ in first + second] == keys
+
+
+def test_an_offset_and_index_entries_are_no_data(tmp_path: Path) -> None:
+    """A scan over all data stops before what the store keeps for itself."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"\xc3\xbf", b"1", None, b"0001")], 1)
+
+    assert store.scan(b"", 10) == [(b"\xc3\xbf", b"1")]
+
+
+logged = st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.one_of(st.none(), st.integers(0, 99)))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(log=st.lists(logged, min_size=1, max_size=20), cuts=st.sets(st.integers(1, 19)))
+def test_restoring_gives_what_the_units_wrote(
+    tmp_path_factory: object, log: list[tuple[bytes, int | None]], cuts: set[int]
+) -> None:
+    """Data, index and offset after recovery equal those of the lane, however the changelog is cut (I2)."""
+    directory: Path = tmp_path_factory.mktemp("stores")  # type: ignore[attr-defined]
+    live, restored = (PartitionStore(directory / name, NUMBERS) for name in ("live", "restored"))
+    values: dict[bytes, int | None] = {}
+    for offset, (key, value) in enumerate(log):
+        before = values.get(key)
+        listed = [None if n is None else b"%04d" % n for n in (before, value)]
+        live.write([(key, None if value is None else b"%d" % value, *listed)], offset)
+        values[key] = value
+    records = [Record(n, key, None if value is None else b"%d" % value) for n, (key, value) in enumerate(log)]
+    bounds = sorted({0, *(cut for cut in cuts if cut < len(log)), len(log)})
+    for first, end in zip(bounds, bounds[1:], strict=False):
+        restored.restore(records[first:end], end - 1)
+
+    assert everything(restored) == everything(live)
+    for store in (live, restored):
+        store.destroy()
