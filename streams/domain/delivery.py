@@ -107,7 +107,7 @@ class Track(msgspec.Struct, gc=False, rename="camel"):
     max_tracking_duration: Duration | None = None
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """One element of the history.
 
     Attributes:
@@ -128,7 +128,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     error: Failure | None = None
 
 
-class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+class Request(msgspec.Struct, array_like=True, gc=False):
     """What the track request says that counts."""
 
     created_at: int
@@ -140,7 +140,7 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     tracking_ms: int = DEFAULT_TRACKING_MS
 
 
-class Attempt(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+class Attempt(msgspec.Struct, array_like=True, gc=False):
     """One try to deliver the message: the entries that name the same attempt, else the same provider.
 
     Attributes:
@@ -160,7 +160,7 @@ class Attempt(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     failure_at: int = 0
 
 
-class Delivery(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+class Delivery(msgspec.Struct, array_like=True, gc=False):
     """All that is known of one message, and how it is stored: an array that begins with its version.
 
     A new one knows nothing: precedence is NOTHING until the first callback or request is added.

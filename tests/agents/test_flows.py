@@ -1,0 +1,537 @@
+"""What becomes of an input record."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from aiokafka.partitioner import murmur2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.flows import event_types
+from streams.domain.reports import record_view
+from streams.domain.statistics import totals
+from streams.messages import encode
+from tests.agents.flowing import NOON, Partition, Record, record, request, status
+
+
+@pytest.fixture
+def partition() -> Partition:
+    return Partition()
+
+
+def headers(output: Any) -> dict[str, bytes]:
+    return dict(output.headers)
+
+
+# Outcomes and events
+
+
+def test_a_first_status_makes_a_delivery(partition: Partition) -> None:
+    """A message that nobody asked to track is tracked from its first callback on."""
+    partition.say(status("SENT", timestamp=NOON / 1000, provider="a"))
+
+    assert partition.delivery().status == "SENT"
+    assert not partition.delivery().tracked
+    assert partition.types() == ["status.updated"]
+    assert partition.counts == {"applied": 1}
+
+
+def test_a_final_status_completes_tracking_once(partition: Partition) -> None:
+    """The second final status updates, but completes nothing."""
+    partition.say(status("SENT"), status("FAILED"), status("DELIVERED"), status("READ"))
+
+    assert partition.types() == [
+        "status.updated",
+        "status.updated",
+        "tracking.completed",
+        "status.updated",
+        "status.updated",
+    ]
+    assert [event.json.get("trackingCompleted") for event in partition.events] == [
+        None,
+        None,
+        True,
+        None,
+        None,
+    ]
+
+
+def test_a_late_status_amends(partition: Partition) -> None:
+    """What a passed status adds is told as an amendment."""
+    partition.say(status("DELIVERED", timestamp=NOON + 12)).say(status("SENT", timestamp=NOON + 10))
+
+    assert partition.types()[2:] == ["status.amended"]
+    event = partition.events[2].json
+    assert (event["status"], event["currentStatus"], event["previousStatus"]) == (
+        "SENT",
+        "DELIVERED",
+        "DELIVERED",
+    )
+    assert event["deliveryReport"]["sentAt"] == "2026-11-23T12:00:00.010Z"
+    assert partition.counts == {"applied": 1, "amended": 1}
+
+
+@pytest.mark.parametrize("again", [status("SENT", provider="a"), request()], ids=["status", "request"])
+def test_a_repeated_record_writes_and_tells_nothing(partition: Partition, again: Record) -> None:
+    """No table, no statistics, no event: only the count says that it came."""
+    apply = partition.ask if b"track" in (again.value or b"") else partition.say
+    apply(again)
+    told = len(partition.events)
+
+    apply(again, again)
+
+    assert partition.changed == []
+    assert len(partition.events) == told
+    assert partition.counts == {"applied": 1, "repeated": 2}
+
+
+def test_a_repetition_within_one_batch_is_one(partition: Partition) -> None:
+    """A unit of work sees its own writes."""
+    partition.say(status("SENT"), status("SENT"))
+
+    assert partition.counts == {"applied": 1, "repeated": 1}
+    assert sum(sum(cell.counts) for key, cell in partition.cells().items() if key[:1] == b"m") == 1
+
+
+def test_a_track_request_starts_tracking(partition: Partition) -> None:
+    """A new message by request gives tracking.started alone."""
+    partition.ask(request(createdAt="2026-11-23T12:00:00Z"))
+
+    assert partition.types() == ["tracking.started"]
+    event = partition.events[0].json
+    assert "previousStatus" not in event
+    assert (event["currentStatus"], event["source"], event["provider"]) == ("QUEUED", "system", "solapi")
+    assert partition.delivery().tracked
+
+
+def test_a_track_request_may_come_after_the_callbacks(partition: Partition) -> None:
+    """It starts tracking, changes no status, and names the recipient."""
+    partition.say(status("DELIVERED")).ask(request())
+
+    assert partition.types()[2:] == ["tracking.started"]
+    assert partition.delivery().phone_number == "+82100000001"
+    assert partition.counts == {"applied": 1, "amended": 1}
+
+
+def test_a_track_request_that_moves_the_status_says_both(partition: Partition) -> None:
+    """tracking.started first, then what changed, then that it is complete."""
+    partition.say(status("QUEUED")).ask(request(initialStatus="CANCELLED"))
+
+    assert partition.types()[1:] == ["tracking.started", "status.updated", "tracking.completed"]
+    assert partition.counts == {"applied": 2}
+
+
+def test_a_new_message_in_a_final_status_is_complete_at_once(partition: Partition) -> None:
+    """Without a previous status nothing was final."""
+    partition.ask(request(initialStatus="FAILED"))
+
+    assert partition.types() == ["tracking.started", "tracking.completed"]
+
+
+def test_a_further_request_amends_when_it_says_something_smaller(partition: Partition) -> None:
+    """tracking.started was told already."""
+    partition.ask(request(createdAt=NOON + 5), request(createdAt=NOON + 2), request(createdAt=NOON + 3))
+
+    assert partition.types() == ["tracking.started", "status.amended"]
+    assert partition.events[1].json["occurredAt"] == "2026-11-23T12:00:00.002Z"
+    assert partition.counts == {"applied": 1, "amended": 1, "repeated": 1}
+
+
+def test_a_further_request_adds_its_entry_and_metadata(partition: Partition) -> None:
+    """Each initial status makes one entry; metadata is merged."""
+    partition.ask(request(), request(initialStatus="SENDING", metadata={"a": 1}), request(metadata={"b": 1}))
+
+    assert [entry.precedence for entry in partition.delivery().history] == [0, 1]
+    assert set(partition.delivery().metadata) == {"a", "b"}
+    assert partition.types() == ["tracking.started", "status.updated", "status.amended"]
+
+
+@pytest.mark.parametrize(
+    ("started", "before", "now", "types"),
+    [
+        (False, -1, 2, ["status.updated"]),
+        (False, -1, 6, ["status.updated", "tracking.completed"]),
+        (False, 2, 2, ["status.amended"]),
+        (False, 2, 5, ["status.updated", "tracking.completed"]),
+        (False, 5, 6, ["status.updated"]),
+        (False, 6, 6, ["status.amended"]),
+        (True, -1, 0, ["tracking.started"]),
+        (True, -1, 3, ["tracking.started", "tracking.completed"]),
+        (True, 2, 2, ["tracking.started"]),
+        (True, 2, 3, ["tracking.started", "status.updated", "tracking.completed"]),
+        (True, 5, 6, ["tracking.started", "status.updated"]),
+    ],
+)
+def test_which_events_tell_what_happened(started: bool, before: int, now: int, types: list[str]) -> None:
+    """All cases: whether tracking starts, and the precedences before (-1: new) and now."""
+    assert list(event_types(started, before, now)) == types
+
+
+def test_an_event_in_full(partition: Partition) -> None:
+    """A golden value: what consumers of delivery.events read."""
+    partition.say(status("SENT", timestamp="2026-11-23T21:00:00.010+09:00", provider="solapi", attempt=1))
+    partition.say(
+        status(
+            "DELIVERED",
+            timestamp="2026-11-23T12:00:00.123Z",
+            provider="solapi",
+            attempt=1,
+            source="webhook",
+            metadata={"region": "kr"},
+        )
+    )
+
+    updated, completed = partition.events[1:]
+
+    assert completed.json == {
+        "id": "statuses-0-1-1",
+        "type": "tracking.completed",
+        "messageId": "m-1",
+        "occurredAt": "2026-11-23T12:00:00.123Z",
+        "previousStatus": "SENT",
+        "currentStatus": "DELIVERED",
+        "status": "DELIVERED",
+        "provider": "solapi",
+        "source": "webhook",
+        "deliveryReport": {
+            "messageId": "m-1",
+            "status": "DELIVERED",
+            "sentAt": "2026-11-23T12:00:00.010Z",
+            "deliveredAt": "2026-11-23T12:00:00.123Z",
+            "attempts": [
+                {
+                    "attemptNumber": 1,
+                    "provider": "solapi",
+                    "attemptedAt": "2026-11-23T12:00:00.010Z",
+                    "status": "DELIVERED",
+                }
+            ],
+            "metadata": {"region": "kr"},
+        },
+        "trackingCompleted": True,
+    }
+    assert completed.headers == [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"statuses-0-1-1"),
+        ("ce_source", b"/delivery-tracker"),
+        ("ce_type", b"tracking.completed"),
+        ("ce_time", b"2026-11-23T12:00:00.123Z"),
+        ("ce_subject", b"m-1"),
+        ("content-type", b"application/json"),
+    ]
+    changed = {"id": "statuses-0-1-0", "type": "status.updated"}
+    assert updated.json == {k: v for k, v in (completed.json | changed).items() if k != "trackingCompleted"}
+    assert (completed.key, completed.partition, completed.timestamp) == (b"m-1", 0, None)
+
+
+# Statistics
+
+
+def test_statistics_move_with_the_delivery(partition: Partition) -> None:
+    """Minutes count entries; totals count the message once, where it stands."""
+    partition.ask(request(createdAt=NOON, receipt=NOON + 1))
+    partition.say(status("SENT", provider="solapi", timestamp=NOON + 10, receipt=NOON + 11))
+    partition.say(status("DELIVERED", provider="other", timestamp=NOON + 60_010, receipt=NOON + 60_020))
+
+    cells = partition.cells()
+
+    minute = (NOON // 60_000).to_bytes(4)
+    later = (NOON // 60_000 + 1).to_bytes(4)
+    assert {key: cell.counts for key, cell in cells.items()} == {
+        b"m" + minute + b"solapi": [1, 0, 1, 0, 0, 0, 0, 0, 0],
+        b"m" + later + b"other": [0, 0, 0, 0, 0, 0, 1, 0, 0],
+        b"tother": [0, 0, 0, 0, 0, 0, 1, 0, 0],
+    }
+    total = cells[b"tother"]
+    assert (total.duration_sum, total.duration_count, total.updated_at) == (60_000, 1, NOON + 60_020)
+
+
+# Dead letters
+
+LONG = "x" * 257
+MALFORMED: list[tuple[str, bytes | None, str, str]] = [
+    ("statuses", None, "empty", ""),
+    ("statuses", b"", "empty", ""),
+    ("statuses", b'{"messageId":"m","status":"SENT","x":"' + b"x" * 65_536 + b'"}', "too-large", ""),
+    ("statuses", b'{"messageId":', "not-json", ""),
+    ("statuses", b"\xef\xbb\xbf{}", "not-json", ""),
+    ("statuses", b'{"messageId":"m\xff","status":"SENT"}', "not-json", ""),
+    ("statuses", b'{"messageId":"m","status":"SENT","unknown":"\xff"}', "not-json", ""),
+    ("statuses", b'{"messageId":"\\ud800","status":"SENT"}', "not-json", ""),
+    ("statuses", b'{"messageId":"m","status":"SENT"} x', "not-json", ""),
+    ("statuses", b'{"messageId":"m","status":"SENT","attempt":NaN}', "not-json", ""),
+    ("statuses", b'{"messageId":"m"}', "missing-field", "status"),
+    ("statuses", b'{"status":"SENT"}', "missing-field", "messageId"),
+    (
+        "statuses",
+        b'{"messageId":"m","status":"FAILED","error":{"code":"1"}}',
+        "missing-field",
+        "error.message",
+    ),
+    ("statuses", b"[]", "wrong-type", ""),
+    ("statuses", b'{"messageId":null,"status":"SENT"}', "wrong-type", "messageId"),
+    ("statuses", b'{"messageId":1,"status":"SENT"}', "wrong-type", "messageId"),
+    ("statuses", b'{"messageId":"m","status":7}', "wrong-type", "status"),
+    ("statuses", b'{"messageId":"m","status":"SENT","attempt":1.0}', "wrong-type", "attempt"),
+    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":true}', "wrong-type", "timestamp"),
+    ("statuses", b'{"messageId":"m","status":"SENT","metadata":[]}', "wrong-type", "metadata"),
+    ("statuses", b'{"messageId":"m","status":"LOST"}', "unknown-status", "status"),
+    ("statuses", b'{"messageId":"m","status":"sent"}', "unknown-status", "status"),
+    ("statuses", b'{"messageId":"","status":"SENT"}', "invalid-value", "messageId"),
+    ("statuses", f'{{"messageId":"{LONG}","status":"SENT"}}'.encode(), "invalid-value", "messageId"),
+    (
+        "statuses",
+        f'{{"messageId":"m","status":"SENT","provider":"{LONG}"}}'.encode(),
+        "invalid-value",
+        "provider",
+    ),
+    ("statuses", b'{"messageId":"m","status":"SENT","source":"nobody"}', "invalid-value", "source"),
+    ("statuses", b'{"messageId":"m","status":"SENT","attempt":0}', "invalid-value", "attempt"),
+    (
+        "statuses",
+        b'{"messageId":"m","status":"SENT","attempt":99999999999999999999}',
+        "invalid-value",
+        "attempt",
+    ),
+    (
+        "statuses",
+        b'{"messageId":"m","status":"SENT","timestamp":"2026-11-23T12:00:00"}',
+        "invalid-value",
+        "timestamp",
+    ),
+    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":"noon"}', "invalid-value", "timestamp"),
+    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":1e999}', "invalid-value", "timestamp"),
+    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":1e20}', "invalid-value", "timestamp"),
+    ("statuses", b'{"messageId":"m","status":"SENT","readAt":1e20}', "invalid-value", "readAt"),
+    ("statuses", b'{"messageId":"m","status":"SENT","deliveredAt":"x"}', "invalid-value", "deliveredAt"),
+    (
+        "statuses",
+        b'{"messageId":"m","status":"SENT","x":' + b"[" * 9_999 + b"]" * 9_999 + b"}",
+        "invalid-value",
+        "",
+    ),
+    ("requests", b'{"messageId":"m"}', "missing-field", "type"),
+    ("requests", b'{"type":"track","messageId":"m"}', "missing-field", "phoneNumber"),
+    ("requests", b'{"type":3,"messageId":"m"}', "wrong-type", "type"),
+    ("requests", b'{"type":"stop","messageId":"m"}', "unsupported-type", "type"),
+    ("requests", b'{"type":"erase","messageId":"m"}', "unsupported-type", "type"),
+    (
+        "requests",
+        b'{"type":"track","messageId":"m","initialStatus":"LOST"}',
+        "unknown-status",
+        "initialStatus",
+    ),
+    (
+        "requests",
+        b'{"type":"track","messageId":"m","maxTrackingDuration":0}',
+        "invalid-value",
+        "maxTrackingDuration",
+    ),
+    (
+        "requests",
+        b'{"type":"track","messageId":"m","phoneNumber":"1","templateId":"t","provider":"p","createdAt":1e20}',
+        "invalid-value",
+        "createdAt",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stream", "value", "code", "field"), MALFORMED)
+def test_what_cannot_be_read_becomes_a_dead_letter(
+    partition: Partition, stream: str, value: bytes | None, code: str, field: str
+) -> None:
+    """The original is kept untouched, with the reason; the records behind it are applied."""
+    bad = Record(value, b"any \xff", NOON + 7, (("trace", b"1"),))
+    good = request("good") if stream == "requests" else status("SENT", "good")
+
+    (partition.ask if stream == "requests" else partition.say)(bad, good)
+
+    (letter,) = partition.dead_letters
+    assert (letter.key, letter.value, letter.timestamp, letter.partition) == (b"any \xff", value, NOON + 7, 0)
+    assert letter.headers[0] == ("trace", b"1")
+    said = headers(letter)
+    message = said.pop("__connect.errors.exception.message").decode()
+    assert message.startswith(f"{field}: " if field else "") and len(message) > len(field) + 2
+    assert said == {
+        "trace": b"1",
+        "__connect.errors.topic": f"delivery.{stream}".encode(),
+        "__connect.errors.partition": b"0",
+        "__connect.errors.offset": b"0",
+        "__connect.errors.exception.class.name": b"streams.domain.errors.MalformedRecord",
+        "tracker-error-code": code.encode(),
+        "tracker-dead-letter-id": f"{stream}-0-0".encode(),
+    }
+    assert partition.counts == {"dead-lettered": 1, "applied": 1}
+    assert list(partition.stored["deliveries"]) == [b"good"]
+
+
+@pytest.mark.parametrize("number", ["+821012345678" + "9" * 250, 821012345678])
+def test_no_reason_tells_a_phone_number(partition: Partition, number: object) -> None:
+    """Reasons are read by more people than records."""
+    partition.ask(request(phoneNumber=number))
+
+    assert b"8210" not in headers(partition.dead_letters[0])["__connect.errors.exception.message"]
+
+
+def test_a_record_of_the_greatest_size_is_read(partition: Partition) -> None:
+    """65,536 bytes are allowed, one more is not."""
+    fields = {"messageId": "m-1", "status": "SENT", "text": ""}
+    room = 65_536 - len(encode(fields))
+    fits, too_long = (Record(encode(fields | {"text": "x" * size}), b"m-1") for size in (room, room + 1))
+
+    partition.say(fits, too_long)
+
+    assert partition.counts == {"applied": 1, "dead-lettered": 1}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"unknown": [1, {"a": None}], "webhooks": 3},
+        {"provider": None, "timestamp": None, "error": None, "metadata": None},
+        {"metadata": {"huge": 10**40, "deep": [[[]]], "text": "\u2028é"}},
+        {"timestamp": -1, "sentAt": 10**11, "attempt": 2**31 - 1, "id": "", "provider": ""},
+        {"error": {"code": "", "message": "x" * 1_000, "details": {"n": 10**40}}},
+    ],
+)
+def test_what_is_unusual_but_right_is_applied(partition: Partition, said: dict[str, Any]) -> None:
+    """Unknown fields are passed over, null is absent, numbers may be of any size where they mean nothing."""
+    partition.say(status("FAILED", **said))
+
+    assert partition.counts == {"applied": 1}
+    report = partition.events[0].json["deliveryReport"]
+    assert report.get("metadata") == said.get("metadata")
+    assert report.get("error") == said.get("error")
+
+
+# Placement
+
+
+def of(key: bytes, partitions: int) -> int:
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@pytest.mark.parametrize("key", [None, b"", b"m-2", b"\xff"])
+@pytest.mark.parametrize("apply", ["say", "ask"])
+def test_a_record_under_another_key_is_forwarded(key: bytes | None, apply: str) -> None:
+    """Its message is found by the key, even when the partition happens to be right."""
+    here = Partition(of(b"m-1", 4), 4)
+    misplaced = status("SENT", receipt=NOON + 3) if apply == "say" else request(receipt=NOON + 3)
+    misplaced.key, misplaced.headers = key, (("trace", b"1"),)
+
+    getattr(here, apply)(misplaced)
+
+    topic = misplaced.topic
+    (output,) = here.outputs[topic]
+    assert (output.partition, output.key, output.value) == (here.number, b"m-1", misplaced.value)
+    assert output.timestamp == NOON + 3
+    assert output.headers == [
+        ("trace", b"1"),
+        ("tracker-forwarded-from", f"{topic}/{here.number}/0".encode()),
+    ]
+    assert here.counts == {"forwarded": 1}
+    assert (here.events, here.stored) == ([], {})
+
+
+def test_an_unknown_message_on_a_wrong_partition_is_forwarded() -> None:
+    """Another partitioner laid it here; it goes where Kafka's own would have laid it."""
+    right = of(b"m-1", 4)
+    wrong = Partition((right + 1) % 4, 4)
+
+    wrong.say(status("SENT"), status("READ"))
+
+    assert [output.partition for output in wrong.outputs["delivery.statuses"]] == [right, right]
+    assert wrong.counts == {"forwarded": 2}
+    assert wrong.stored == {}
+
+
+def test_a_known_message_is_not_asked_for_its_place() -> None:
+    """The check costs nothing for messages that are known here."""
+    wrong = Partition((of(b"m-1", 4) + 1) % 4, 4)
+    wrong.stored = Partition().say(status("SENT")).stored
+
+    wrong.say(status("READ"))
+
+    assert wrong.counts == {"applied": 1}
+
+
+def test_a_malformed_record_is_not_forwarded() -> None:
+    """What cannot be read has no message to go to."""
+    wrong = Partition((of(b"m-1", 4) + 1) % 4, 4)
+
+    wrong.say(record("m-1"))
+
+    assert wrong.counts == {"dead-lettered": 1}
+
+
+def test_forwarding_is_warned_about_once(partition: Partition, caplog: pytest.LogCaptureFixture) -> None:
+    """A misconfigured producer must not fill the log."""
+    misplaced = [status("SENT"), status("READ")]
+    for one in misplaced:
+        one.key = None
+
+    with caplog.at_level(logging.WARNING):
+        partition.say(*misplaced).say(misplaced[0])
+
+    assert len(caplog.records) == 1
+    assert "delivery.statuses" in caplog.text
+
+
+# Anything together
+
+STEPS = [
+    ("say", "m-1", {"status": "QUEUED"}),
+    ("say", "m-1", {"status": "SENT", "provider": "a", "timestamp": NOON + 10}),
+    (
+        "say",
+        "m-1",
+        {"status": "DELIVERED", "provider": "b", "timestamp": NOON + 70_000, "metadata": {"k": 2}},
+    ),
+    (
+        "say",
+        "m-1",
+        {"status": "FAILED", "provider": "b", "error": {"code": "1", "message": "x"}, "attempt": 1},
+    ),
+    ("ask", "m-1", {"createdAt": NOON, "metadata": {"k": 1}}),
+    ("say", "m-2", {"status": "SENT", "deliveredAt": NOON + 400}),
+    ("say", "m-2", {"status": "READ", "provider": "a", "id": "x"}),
+    ("ask", "m-2", {"initialStatus": "SENDING", "provider": "c"}),
+]
+
+
+def run(order: list[int], cuts: list[bool]) -> tuple[Any, Any, Any]:
+    """Apply the steps in this order, a new batch after each cut; return deliveries, cells and totals."""
+    partition = Partition()
+    waiting: list[Record] = []
+    last = ""
+    for step, cut in zip(order, cuts, strict=True):
+        apply, message_id, said = STEPS[step]
+        if cut or apply != last:
+            getattr(partition, last or apply)(*waiting)
+            waiting = []
+        make = record if apply == "say" else request
+        waiting.append(make(message_id, receipt=NOON + 1_000 + step, **said))
+        last = apply
+    getattr(partition, last)(*waiting)
+    views = {m: json.loads(encode(record_view(m, partition.delivery(m)))) for m in ("m-1", "m-2")}
+    cells = partition.cells()
+    counts = {key: (cell.counts, cell.duration_sum, cell.duration_count) for key, cell in cells.items()}
+    return views, counts, totals((key, cell) for key, cell in cells.items() if key[:1] == b"t")
+
+
+EXPECTED = run(list(range(len(STEPS))), [True] * len(STEPS))
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_order_repetition_and_batching_are_invisible(data: st.DataObject) -> None:
+    """Any order, any repetition and any cutting into batches give the same records and statistics."""
+    again = data.draw(st.lists(st.integers(0, len(STEPS) - 1), max_size=4))
+    order = data.draw(st.permutations([*range(len(STEPS)), *again]))
+    cuts = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)))
+
+    assert run(order, cuts) == EXPECTED

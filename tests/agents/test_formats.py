@@ -1,0 +1,86 @@
+"""How tables are stored."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tables.formats import DELIVERIES, PERIOD_STATS
+from tests.agents.flowing import NOON, Partition, request, status
+
+
+def stored() -> Partition:
+    partition = Partition().ask(request(createdAt=NOON, receipt=NOON + 5))
+    return partition.say(status("SENT", timestamp=NOON + 10, provider="solapi", attempt=1, receipt=NOON + 15))
+
+
+def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> None:
+    """A golden value: they stand in changelogs, and a light reader may stop after the third element."""
+    value = stored().stored["deliveries"][b"m-1"]
+
+    assert msgspec.msgpack.decode(value) == [
+        1,
+        2,
+        NOON + 15,
+        [NOON, None, NOON + 10, None, None, None, None, None, None],
+        5,
+        [
+            [0, NOON, NOON, NOON + 5, "solapi", None, "system", "track", None],
+            [2, NOON + 10, NOON + 10, NOON + 15, "solapi", 1, "provider", None, None],
+        ],
+        [
+            ["solapi", NOON, 0, "solapi", NOON, None, NOON],
+            [1, NOON + 10, 2, "solapi", NOON + 10, None, NOON + 10],
+        ],
+        "solapi",
+        NOON + 10,
+        0,
+        None,
+        {},
+        [NOON, "+82100000001", "tpl", "solapi", None, None, 72 * 3_600_000],
+        None,
+        None,
+        None,
+    ]
+
+
+def test_cells_are_arrays_that_begin_with_a_version() -> None:
+    """A golden value."""
+    assert msgspec.msgpack.decode(stored().stored["period_stats"][b"tsolapi"]) == [
+        1,
+        [0, 0, 1, 0, 0, 0, 0, 0, 0],
+        0,
+        0,
+        NOON + 15,
+    ]
+
+
+def test_deliveries_are_listed_by_status_and_what_changed_last_first() -> None:
+    """The entry is one byte of precedence and eight that fall as time goes on."""
+    delivery = stored().delivery()
+    assert DELIVERIES.index is not None
+
+    entry = DELIVERIES.index(b"m-1", delivery)
+    delivery.updated_at += 1
+
+    assert entry == b"\x02" + (2**63 - 1 - NOON - 15).to_bytes(8)
+    assert len(entry) == DELIVERIES.index_bytes
+    assert DELIVERIES.index(b"m-1", delivery) < entry
+
+
+@pytest.mark.parametrize("format_", [DELIVERIES, PERIOD_STATS], ids=["deliveries", "period_stats"])
+def test_a_value_of_another_version_is_refused(format_: object) -> None:
+    """An old worker must not read, and then overwrite, what a newer one wrote."""
+    with pytest.raises(msgspec.ValidationError, match="Invalid enum value 2"):
+        format_.decode(msgspec.msgpack.encode([2, 0, 0]))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("receipt", [-1, 0, 2**63 - 1])
+def test_any_timestamp_of_a_record_can_be_stored_listed_and_shown(receipt: int) -> None:
+    """Brokers may accept any timestamp; none may stop a lane."""
+    partition = Partition().say(status("SENT", receipt=receipt))
+    delivery = partition.delivery()
+    assert DELIVERIES.index is not None
+
+    assert len(DELIVERIES.index(b"m-1", delivery)) == DELIVERIES.index_bytes
+    assert len(partition.events) == 1

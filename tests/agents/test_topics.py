@@ -1,0 +1,28 @@
+"""The catalogue of topics."""
+
+from __future__ import annotations
+
+from streams.topics import CATALOGUE, co_partitioned, names
+
+
+def test_each_topic_has_a_full_name() -> None:
+    """Names carry the prefix."""
+    assert names("delivery.") == (
+        "delivery.requests",
+        "delivery.statuses",
+        "delivery.events",
+        "delivery.dead-letters",
+    )
+
+
+def test_lanes_read_the_inputs() -> None:
+    """Only these are assigned together."""
+    assert co_partitioned("a.") == ("a.requests", "a.statuses")
+
+
+def test_a_dead_letter_has_room_for_any_input() -> None:
+    """A record that the broker took can always be kept, its headers included."""
+    largest = {topic.name: int(topic.config["max.message.bytes"]) for topic in CATALOGUE}
+
+    assert largest["requests"] == largest["statuses"] == 16 * 1024 * 1024
+    assert largest["dead-letters"] - largest["statuses"] >= 1024 * 1024
