@@ -107,9 +107,13 @@ class Worker:
         self.send(signal.SIGKILL)
         self.wait(EXIT_S)
 
-    def terminate(self) -> int:
+    def terminate(self) -> None:
+        """End it as a supervisor does; it must go by itself, once it is so far as to listen."""
+        listens = self.get("/live")[0] == 200
         self.send(signal.SIGTERM)
-        return self.wait(EXIT_S)
+        code = self.wait(EXIT_S)
+        if code and (listens or code != -signal.SIGTERM):
+            raise FaultRunError(f"{self.name} exited {code} on SIGTERM\n{self.last_words()}")
 
     def empty(self) -> None:
         """Remove its tables, as after the loss of a disk."""
@@ -210,16 +214,6 @@ class Cluster:
 
     def await_caught_up(self, within_s: float = CAUGHT_UP_S) -> None:
         until(lambda: logs.caught_up(self.names), within_s, "the group at the end of its inputs", 0.3)
-
-    def terminate(self) -> None:
-        """End all workers as their supervisor would; each must exit 0."""
-        alive = self.alive
-        for worker in alive:
-            worker.send(signal.SIGTERM)
-        for worker in alive:
-            code = worker.wait(EXIT_S)
-            if code:
-                raise FaultRunError(f"{worker.name} exited {code} on SIGTERM\n{worker.last_words()}")
 
 
 def free_port() -> int:
