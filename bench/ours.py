@@ -113,7 +113,7 @@ def measure(url: str, place: Place, expected: int, *, unit_records: int | None =
         idle_s: list[float] = [0.0]
 
         def look(metrics: Metrics) -> None:
-            if not metrics.consumed:
+            if not metrics.first_unit_s:
                 idle_s[0] = process.cpu_s() or 0.0
 
         metrics = until_processed(process, expected, look)

@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from bench.brokers import PARTITIONS, fill_topics, fresh_place, log_length
-from bench.ours import until_processed, until_ready, worker
-from streams.demo.readings import fetch_json
-from streams.demo.traffic import NO_FAULTS, Tally, Traffic, generate
+from bench.brokers import PARTITIONS, fill_topics, fresh_place, log_length, make_topics
+from bench.ours import BenchFailed, until_processed, until_ready, worker
+from streams.demo.places import Place
+from streams.demo.readings import Metrics, fetch_json, fetch_metrics
+from streams.demo.traffic import NO_FAULTS, Sample, Tally, Traffic, generate
 
 TABLES = ("deliveries", "period_stats")
 
 
-@dataclass
-class Restore:
-    messages: int
-    changelog_records: int
-    """What lies in the changelogs; markers of transactions count too."""
-    ready_s: float
-    """From the process's start until it says that it is ready: imports and joining the group included."""
-    empty_ready_s: float
-    """The same of a worker that has nothing to restore."""
-
-    @property
-    def rate(self) -> float:
-        """Changelog records a second over what restoring adds to an empty start."""
-        return self.changelog_records / max(1e-3, self.ready_s - self.empty_ready_s)
-
-
 def measure(url: str, messages: int) -> dict[str, Any]:
-    """Make the changelog by processing that many messages, then start anew without their tables."""
-    place = fresh_place("restore")
-    empty_place = fresh_place("restore-empty")
+    """Make the changelog by processing that many messages, then start anew without their tables.
+
+    ready_s: from the process's start until it says that it is ready; imports and joining the group included.
+    empty_ready_s: the same of a worker that has nothing to restore.
+    records_per_s: changelog records applied, over the time from the first one to ready.
+    """
+    place, empty = fresh_place("restore"), fresh_place("restore-empty")
     count = fill_topics(url, place, _adjacent(messages))
-    fill_topics(url, empty_place, ())
+    make_topics(url, empty)
     with worker(url, place) as process:
         until_processed(process, count)
-    records = sum(log_length(url, f"{place.app_id}-{table}-changelog", PARTITIONS) for table in TABLES)
-    empty_s = _ready_s(url, empty_place)
-    ready_s = _ready_s(url, place, messages)
-    restore = Restore(messages, records, ready_s, empty_s)
-    return {**asdict(restore), "records_per_s": restore.rate}
+    length = sum(log_length(url, f"{place.app_id}-{table}-changelog", PARTITIONS) for table in TABLES)
+    first = _start(url, empty, 0)
+    again = _start(url, place, messages)
+    return {
+        "messages": messages,
+        "changelog_offsets": length,
+        "restored_records": again.restored,
+        "ready_s": again.ready_s,
+        "empty_ready_s": first.ready_s,
+        "restoring_s": again.restoring_s,
+        "records_per_s": again.restored / again.restoring_s if again.restoring_s else None,
+    }
 
 
-def _adjacent(messages: int) -> Any:
+def _adjacent(messages: int) -> Iterator[Sample]:
     start_ms = int((time.time() - 4 * 3600) * 1000)
     traffic = Traffic(
         messages,
@@ -58,13 +55,29 @@ def _adjacent(messages: int) -> Any:
     return generate(traffic, Tally())
 
 
-def _ready_s(url: str, place: Any, messages: int = 0) -> float:
+@dataclass(frozen=True)
+class Start:
+    ready_s: float
+    restoring_s: float
+    restored: int
+
+
+def _start(url: str, place: Place, messages: int) -> Start:
+    """Start a worker with an empty data directory and wait until it is ready."""
     started_at = time.monotonic()
+    without = [started_at]
+
     with worker(url, place) as process:
-        until_ready(process)
-        seconds = time.monotonic() - started_at
-        stats = fetch_json(f"{process.url}/v1/stats")
-        found = (stats or {}).get("totalMessages")
+
+        def look() -> None:
+            at = time.monotonic()
+            if not (metrics := fetch_metrics(process.url)) or not metrics.restored:
+                without[0] = at
+
+        until_ready(process, look)
+        ready_at = time.monotonic()
+        metrics = fetch_metrics(process.url) or Metrics()
+        found = (fetch_json(f"{process.url}/v1/stats") or {}).get("totalMessages")
         if found != messages:
-            raise SystemExit(f"restored {found} messages of {messages:,}")
-    return seconds
+            raise BenchFailed(f"restored {found} messages of {messages:,}")
+    return Start(ready_at - started_at, ready_at - without[0], metrics.restored)

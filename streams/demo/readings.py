@@ -27,6 +27,8 @@ class Metrics:
     last_commit_s: float = 0.0
     gc_s: float = 0.0
     empty_polls: int = 0
+    restored: int = 0
+    """Changelog records applied by recovery."""
 
     @property
     def consumed(self) -> int:
@@ -61,6 +63,7 @@ def parse_metrics(text: str) -> Metrics:
     metrics.last_commit_s = max(seen["tracker_last_commit_timestamp_seconds"], default=0.0)
     metrics.gc_s = sum(seen["tracker_gc_seconds_total"])
     metrics.empty_polls = int(sum(seen["tracker_empty_polls_total"]))
+    metrics.restored = int(sum(seen["tracker_restored_records_total"]))
     return metrics
 
 
