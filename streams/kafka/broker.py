@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streams.kafka import probe, properties, watchdog
+from streams.kafka import probe, properties, storage, watchdog
 from streams.kafka.disk import full_disk_named, require_space
 from streams.kafka.errors import BrokerFailed, BrokerRunning, DiskFull, PortTaken
-from streams.kafka.jars import Say, ensure_jars
+from streams.kafka.jars import Say, ensure_jars, jars_dir
 from streams.kafka.java import find_java
 
 START_TIMEOUT_S = 60.0
@@ -159,17 +159,20 @@ class EmbeddedKafka:
         require_space(self.data_dir, NEEDED_BYTES)
         self.port = self.port or probe.free_port()
         self._properties_file.write_text(properties.render(self._topics_dir, self.port, probe.free_port()))
-        if (self._topics_dir / "meta.properties").exists():
-            return
-        format_arguments = ["format", "-t", properties.CLUSTER_ID, "-c", str(self._properties_file)]
+        if not storage.is_formatted(self._topics_dir):
+            template = jars_dir() / f"formatted-{properties.CLUSTER_ID}"
+            storage.format_once(self._topics_dir, template, lambda: self._format(java_command))
+
+    def _format(self, java_command: list[str]) -> None:
+        arguments = ["format", "-t", properties.CLUSTER_ID, "-c", str(self._properties_file)]
         with self.log_file.open("wb") as log:
             done = subprocess.run(
-                [*java_command, "kafka.tools.StorageTool", *format_arguments],
+                [*java_command, "kafka.tools.StorageTool", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        if done.returncode != 0:
+        if done.returncode != 0 or not storage.is_formatted(self._topics_dir):
             raise self._failure("could not format its directory")
 
     def _launch(self, java_command: list[str], detached: bool) -> None:

@@ -147,10 +147,12 @@ def test_too_little_space_is_said_before_it_starts(tmp_path, monkeypatch):
 def test_a_broker_that_ends_is_explained_by_its_log(tmp_path, monkeypatch, log, error):
     """What only the broker meets is told in the same words; what is not known comes with the log's end."""
     failing = tmp_path / "java"
-    failing.write_text(f'#!/bin/sh\ncase "$*" in *StorageTool*) exit 0;; esac\necho "{log}"\nexit 1\n')
+    failing.write_text(f'#!/bin/sh\necho "{log}"\nexit 1\n')
     failing.chmod(0o755)
     monkeypatch.setattr(broker_module, "ensure_jars", lambda **_: [])
     monkeypatch.setattr(broker_module, "find_java", lambda: failing)
+    (tmp_path / "data" / "topics").mkdir(parents=True)
+    (tmp_path / "data" / "topics" / "meta.properties").touch()
     broker = EmbeddedKafka(tmp_path / "data")
 
     with pytest.raises(error) as failure:

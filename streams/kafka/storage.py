@@ -1,0 +1,34 @@
+"""The format of the broker's directory: written by Kafka's StorageTool once, then kept and copied."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+#: The mark of a formatted directory, which Kafka reads first.
+_MARK = "meta.properties"
+
+
+def is_formatted(directory: Path) -> bool:
+    """Tell whether a broker has used, or could use, this directory."""
+    return (directory / _MARK).exists()
+
+
+def format_once(directory: Path, template: Path, format_anew: Callable[[], None]) -> None:
+    """Format `directory`: from `template` when there is one, else with `format_anew`, which then becomes it.
+
+    The tool is a Java program of its own, half as long as the broker's start. What it writes depends on
+    Kafka's version and on the cluster's id only, not on ports or places.
+    """
+    if is_formatted(template):
+        shutil.copytree(template, directory, dirs_exist_ok=True)
+        return
+    format_anew()
+    template.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix="formatting-", dir=template.parent))
+    shutil.copytree(directory, staged, dirs_exist_ok=True)
+    try:
+        os.replace(staged, template)
+    except OSError:  # another broker was as quick
+        shutil.rmtree(staged, ignore_errors=True)
