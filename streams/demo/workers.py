@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from streams.kafka import watchdog
+
 STOP_S = 4.5
 """A worker that has not gone by then is killed: with the broker after it, everything must end within 10 s."""
 
@@ -26,6 +28,7 @@ class WorkerProcess:
     log_path: Path
     process: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] | None = field(default=None, repr=False)
+    _watchdog: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -49,6 +52,12 @@ class WorkerProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        # So that it does not outlive us, however we go.
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, str(self.process.pid), str(STOP_S)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def stop(self) -> int | None:
         """SIGTERM, then SIGKILL if it does not go; returns its exit code (None: never started)."""
@@ -61,6 +70,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self._watchdog is not None:
+            self._watchdog.communicate(b".")  # all is seen to
         if self._log is not None:
             self._log.close()
         return self.process.returncode

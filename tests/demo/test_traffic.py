@@ -24,9 +24,7 @@ def readable(sample: Sample) -> dict[str, object] | None:
         fields = json.loads(sample.value)
     except ValueError:
         return None
-    return (
-        fields if fields.get("status") in (None, *PRECEDENCE) and fields.get("source") != 17 else None
-    )
+    return fields if fields.get("status") in (None, *PRECEDENCE) and fields.get("source") != 17 else None
 
 
 def test_a_seed_gives_the_same_records_byte_for_byte() -> None:
