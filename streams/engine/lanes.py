@@ -35,7 +35,7 @@ Handler = Callable[[Batch, Unit], None]
 
 #: Records that may wait in one lane. Trap 20: counted in batches it would hold up the one fetch loop for
 #: all partitions as soon as one lane is slow.
-QUEUE_RECORDS = 50_000
+QUEUE_RECORDS = 20_000
 #: How long a revoke or a stop waits for commits in flight, seconds.
 CLOSING_S = 6.0
 #: Seconds after which a hole that is still there is sought again.

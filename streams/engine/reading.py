@@ -41,4 +41,4 @@ class Reader(Protocol):
     def scan_index(
         self, table: TableLike[Any], partition: int, prefix: bytes, limit: int, after: bytes | None = None
     ) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` pairs of index entry and key, in order, strictly after `after` (entry + key)."""
+        """Return up to `limit` pairs of index entry and key, in order, after `after` (entry + key)."""

@@ -1,8 +1,8 @@
 """Recovery and standbys: changelogs are read in batches, each one WriteBatch with its offset.
 
 Faust's `Recovery` stays in charge of what is read when; the loop that applies what was read is ours.
-Faust's swallows every exception, applies records of partitions it does not track to another table, and takes a
-hole for a complete log (``faust/tables/recovery.py``, ``_slurp_changelogs``).
+Faust's swallows every exception, applies records of partitions it does not track to another table, and
+takes a hole for a complete log (``faust/tables/recovery.py``, ``_slurp_changelogs``).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from streams.engine.batches import HOLE, Batch, uncovered
 __all__ = ["BatchRecovery", "BatchTableManager"]
 
 E_TRUNCATED = """\
-The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to {stored}: \
-what lies between is gone from Kafka. Remove the directory {path} to rebuild the partition from what the \
-changelog still holds, and check that the topic's cleanup.policy is compact only."""
+The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to \
+{stored}: what lies between is gone from Kafka. Remove the directory {path} to rebuild the partition from \
+what the changelog still holds, and check that the topic's cleanup.policy is compact only."""
 
 
 class BatchRecovery(Recovery):

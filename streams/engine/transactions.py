@@ -112,7 +112,7 @@ class PartitionTransactions(TransactionManager):
         return self.app.lanes  # type: ignore[attr-defined]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Trap 1: await the commits in flight, or Faust seeks to an offset that one of them is about to move."""
+        """Trap 1: await the commits in flight, or Faust seeks to an offset that one is about to move."""
         await self._lanes.close()
 
     async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP]) -> None:

@@ -192,7 +192,7 @@ class BatchConsumer(driver.Consumer):
             await self._unless_suspended(self.callback(self._message(batch, generation)))
 
     async def _unless_suspended(self, delivery: Awaitable[Any]) -> None:
-        """Trap 3: a delivery blocked on flow control must not outlive a rebalance; Faust's race, once a batch."""
+        """Trap 3: a delivery blocked on flow control must not outlive a rebalance; Faust's race."""
         await self.wait_first(delivery, self.suspend_flow.wait())
 
     def _message(self, batch: Batch, generation: int) -> ConsumerMessage:

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -81,7 +82,7 @@ def test_restoring_gives_what_the_units_wrote(
         values[key] = value
     records = [Record(n, key, None if value is None else b"%d" % value) for n, (key, value) in enumerate(log)]
     bounds = sorted({0, *(cut for cut in cuts if cut < len(log)), len(log)})
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in pairwise(bounds):
         restored.restore(records[first:end], end - 1)
 
     assert everything(restored) == everything(live)
