@@ -1,6 +1,7 @@
 """``python -m tests.faults.run --seeds 1..10 --profile full``: one line a run, exit 1 if any is not clean."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 import uuid
@@ -48,6 +49,8 @@ def _run(kind: str, url: str, seed: int, profile: Profile, verbose: bool) -> boo
         print(f"{kind} seed {seed}: FAILED, see {directory}: {error}", flush=True)
         return False
     print(result if result.ok else f"{result}\n{result.report}\nlogs: {directory}", flush=True)
+    if result.ok:
+        shutil.rmtree(directory)
     return result.ok
 
 

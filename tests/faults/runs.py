@@ -30,12 +30,22 @@ class Profile:
     name: str
     random_kills: int  # besides one kill at each chosen failpoint
     failpoints: int
+    emptied_kills: int  # how many of them when each second one takes the directory too
     cluster_faults: int
     records_per_second: float
 
 
-SHORT = Profile("short", random_kills=3, failpoints=5, cluster_faults=5, records_per_second=400)
-FULL = Profile("full", random_kills=12, failpoints=len(FAILPOINTS), cluster_faults=16, records_per_second=400)
+SHORT = Profile(
+    "short", random_kills=3, failpoints=5, emptied_kills=4, cluster_faults=5, records_per_second=400
+)
+FULL = Profile(
+    "full",
+    random_kills=12,
+    failpoints=len(FAILPOINTS),
+    emptied_kills=22,
+    cluster_faults=16,
+    records_per_second=400,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,8 @@ def single_worker(
     began = time.monotonic()
     plan: list[str | None] = [*rng.sample(FAILPOINTS, profile.failpoints), *[None] * profile.random_kills]
     rng.shuffle(plan)
+    if empties:
+        del plan[profile.emptied_kills :]
     with Cluster(names, directory, session_timeout_s=2.0) as cluster:
         cluster.create_topics()
         with Load(names, seed, profile.records_per_second):

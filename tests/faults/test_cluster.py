@@ -12,13 +12,17 @@ pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(1200)]
 PARTITIONS = 4
 
 
-def test_no_fault_of_workers_loses_or_doubles_anything(kafka: Any, names: Any, tmp_path: Path) -> None:
+def test_no_fault_of_workers_loses_or_doubles_anything(
+    kafka: Any, names: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """SIGKILL, SIGTERM, a suspension beyond the session timeout, joins and leaves, all under load."""
     profile, seed = profile_from_env(), seed_from_env()
-    print(f"FAULTS_PROFILE={profile.name} FAULTS_SEED={seed}")
+    with capsys.disabled():  # to be read where a run passes, too
+        print(f"\nFAULTS_PROFILE={profile.name} FAULTS_SEED={seed}", flush=True)
     topics = Names(kafka.bootstrap, names.app_id, names.prefix, PARTITIONS)
 
     result = three_workers(topics, tmp_path, seed, profile, print)
 
-    print(result)
+    with capsys.disabled():
+        print(result)
     assert result.ok, f"{result}\n{result.report}"
