@@ -24,6 +24,7 @@ from rocksdict import (
     Options,
     Rdict,
     WriteBatch,
+    WriteBufferManager,
     WriteOptions,
 )
 
@@ -35,8 +36,10 @@ __all__ = ["PartitionStore"]
 OFFSET = b"\xfeoffset"
 INDEX = b"\xff"
 
-#: Shared by every store of the process: a cache per store would multiply by tables and partitions.
-_cache = Cache(128 << 20)
+#: Shared by every store of the process: a cache and buffers per store would multiply by tables and
+#: partitions. The buffers count as part of the cache, so the two together are bounded.
+_cache = Cache(256 << 20)
+_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(128 << 20, False, _cache)
 
 
 def _options() -> Options:
@@ -49,6 +52,7 @@ def _options() -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(32 << 20)
+    options.set_write_buffer_manager(_buffers)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     return options

@@ -1,0 +1,70 @@
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: What a folder may import besides the standard library and itself.
+ALLOWED = {
+    "streams/domain": {"msgspec"},
+    "streams/engine": {"aiokafka", "faust", "mode", "prometheus_client", "rocksdict"},
+    "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
+    "agents": {
+        "msgspec",
+        "streams.app",
+        "streams.domain",
+        "streams.engine",
+        "streams.messages",
+        "streams.topics",
+        "tables",
+    },
+}
+#: What of the standard library has no place in a pure domain.
+IMPURE = {"asyncio", "os", "time", "random", "socket", "threading", "pathlib", "subprocess"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def foreign(folder: str) -> Iterator[str]:
+    own = folder.replace("/", ".")
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for module in imported(path):
+            known = module.split(".")[0] in sys.stdlib_module_names
+            if not known and not any(is_in(module, name) for name in {own, *ALLOWED[folder]}):
+                yield f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_one_way(folder: str) -> None:
+    """A layer imports only what lies below it."""
+    assert list(foreign(folder)) == []
+
+
+def test_the_domain_is_pure() -> None:
+    """The domain knows no clock, no I/O and no event loop."""
+    files = sorted((ROOT / "streams/domain").rglob("*.py"))
+    found = [
+        f"{path.name} imports {m}" for path in files for m in imported(path) if m.split(".")[0] in IMPURE
+    ]
+
+    assert files
+    assert found == []
+
+
+def test_formats_need_no_faust() -> None:
+    """The codecs of the tables can be used where no app is."""
+    assert not [
+        m for m in imported(ROOT / "tables/formats.py") if is_in(m, "faust") or is_in(m, "streams.app")
+    ]

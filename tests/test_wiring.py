@@ -1,0 +1,63 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = """
+import json
+from streams.app import app, lanes, MODULES
+app.finalize()
+app.discover()
+web = app.web.web_app
+print(json.dumps({
+    "agents": sorted(app.agents),
+    "tables": sorted(app.tables),
+    "inputs": sorted(lanes.topics),
+    "read": sorted({topic for agent in app.agents.values() for topic in agent.channel.topics}),
+    "routes": sorted({route.resource.canonical for route in web.router.routes() if route.resource}),
+    "bind": app.conf.web_bind,
+}))
+"""
+
+
+def wiring(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_agent_table_topic_and_view_is_there() -> None:
+    """Faust drops what fails to import from a package in silence; here each module is named and must load."""
+    done = wiring()
+    assert done.returncode == 0, done.stderr
+    app = json.loads(done.stdout)
+
+    assert app["agents"] == ["apply_requests", "apply_statuses"]
+    assert app["tables"] == ["deliveries", "period_stats"]
+    assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
+    assert {"/v1/messages", "/v1/messages/{messageId}", "/v1/stats", "/live", "/ready", "/metrics"} <= set(
+        app["routes"]
+    )
+
+
+def test_nothing_of_fausts_own_pages_shows_tables() -> None:
+    """Faust's table pages show every value to anyone who asks, and it binds to all addresses by default."""
+    app = json.loads(wiring().stdout)
+
+    assert not [route for route in app["routes"] if route.startswith(("/table", "/router", "/graph"))]
+    assert app["bind"] == "127.0.0.1"
+
+
+def test_a_bad_setting_stops_the_start_with_its_name() -> None:
+    """A variable that cannot be used is named, with what to write instead."""
+    done = wiring(TRACKER_PARTITIONS="eight")
+
+    assert done.returncode == 1
+    assert "TRACKER_PARTITIONS: cannot use 'eight': write a whole number from 1 to 1024" in done.stderr
