@@ -11,7 +11,6 @@ from pathlib import Path
 
 from streams.kafka.broker import EmbeddedKafka
 
-from .cluster import FaultRunError
 from .logs import Names
 from .runs import FULL, SHORT, Profile, Result, Say, single_worker, three_workers
 
@@ -45,8 +44,8 @@ def _run(kind: str, url: str, seed: int, profile: Profile, verbose: bool) -> boo
     directory = Path(tempfile.mkdtemp(prefix=f"{unique}-"))
     try:
         result = RUNS[kind](names, directory, seed, profile, print if verbose else lambda _line: None)
-    except FaultRunError as error:
-        print(f"{kind} seed {seed}: FAILED, see {directory}: {error}", flush=True)
+    except Exception as error:  # the other seeds are still worth their runs
+        print(f"{kind} seed {seed}: FAILED, see {directory}: {error!r}", flush=True)
         return False
     print(result if result.ok else f"{result}\n{result.report}\nlogs: {directory}", flush=True)
     if result.ok:
