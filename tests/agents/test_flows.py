@@ -250,6 +250,13 @@ def test_statistics_move_with_the_delivery(partition: Partition) -> None:
     assert (total.duration_sum, total.duration_count, total.updated_at) == (60_000, 1, NOON + 60_020)
 
 
+def test_a_request_that_adds_no_entry_counts_in_no_minute(partition: Partition) -> None:
+    """Minutes count history entries, not records."""
+    partition.ask(request(createdAt=NOON + 60_000), request(createdAt=NOON))
+
+    assert sum(sum(cell.counts) for key, cell in partition.cells().items() if key[:1] == b"m") == 1
+
+
 # Dead letters
 
 LONG = "x" * 257
@@ -406,6 +413,30 @@ def test_what_is_unusual_but_right_is_applied(partition: Partition, said: dict[s
     report = partition.events[0].json["deliveryReport"]
     assert report.get("metadata") == said.get("metadata")
     assert report.get("error") == said.get("error")
+
+
+def test_every_explicit_time_is_read(partition: Partition) -> None:
+    """As seconds, milliseconds or ISO 8601 with any zone."""
+    partition.say(
+        status(
+            "SENDING",
+            sentAt="2026-11-23T13:00:00.001+01:00",
+            deliveredAt=NOON + 2,
+            readAt=(NOON + 3) / 1000,
+            clickedAt="2026-11-23 12:00:00.004Z",
+            failedAt=NOON // 1000,
+        )
+    )
+
+    delivery = partition.delivery()
+    times = (
+        delivery.sent_at,
+        delivery.delivered_at,
+        delivery.read_at,
+        delivery.clicked_at,
+        delivery.failed_at,
+    )
+    assert times == (NOON + 1, NOON + 2, NOON + 3, NOON + 4, NOON)
 
 
 # Placement

@@ -42,6 +42,7 @@ def test_a_delivery_that_moves_leaves_where_it_stood() -> None:
     tally.moved((2, "a", None), (6, "b", 15), 200)
     tally.moved((6, "b", 15), (6, "b", 12), 150)
     tally.moved((6, "b", 12), (6, "b", 12), 300)
+    tally.moved((6, "b", 12), (6, "b", 12), 250)
 
     assert dict(tally.cells()) == {b"ta": cell(100), b"tb": cell(300, took=12, timed=1, DELIVERED=1)}
 
