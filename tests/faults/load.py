@@ -35,6 +35,7 @@ class Load:
                 "bootstrap.servers": names.bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 20,
+                "log_level": 3,
                 "message.max.bytes": HUGE_BYTES * 2,
             }
         )
