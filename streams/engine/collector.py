@@ -14,20 +14,17 @@ from streams.engine import metrics
 
 __all__ = ["Collector"]
 
-#: Seconds between two collections of the youngest generation, and of the young ones together.
-YOUNGEST_S = 2.0
-YOUNG_S = 20.0
-#: Seconds between two whole collections of a worker that has nothing to do, and of one that is busy.
+#: Seconds between two collections of a worker that has nothing to do, and of one that is busy: then each
+#: record that waits in a lane is walked.
 IDLE_S = 10.0
-WHOLE_S = 300.0
+BUSY_S = 60.0
 
 
 class Collector:
-    """Decides which generation to collect, and when."""
+    """Decides when to collect."""
 
     def __init__(self) -> None:
-        now = time.monotonic()
-        self._last = [now, now, now]
+        self._last = time.monotonic()
 
     def take_over(self) -> None:
         """Switch the automatic collector off, once; what is alive now is never walked again."""
@@ -36,23 +33,19 @@ class Collector:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self._last = time.monotonic()
 
     def between_units(self) -> None:
-        """Collect what is due; called after each commit."""
-        now = time.monotonic()
-        for generation, interval in ((2, WHOLE_S), (1, YOUNG_S), (0, YOUNGEST_S)):
-            if now - self._last[generation] >= interval:
-                self._collect(generation, now)
-                return
+        """Collect when it is due for a busy worker; called after each commit."""
+        self._collect_after(BUSY_S)
 
     def when_idle(self) -> None:
-        """Collect everything; called while no unit of work is under way."""
-        now = time.monotonic()
-        if now - self._last[2] >= IDLE_S:
-            self._collect(2, now)
+        """Collect when it is due for an idle worker; called while no unit of work is under way."""
+        self._collect_after(IDLE_S)
 
-    def _collect(self, generation: int, now: float) -> None:
-        gc.collect(generation)
-        metrics.GC_SECONDS.inc(time.monotonic() - now)
-        for younger in range(generation + 1):
-            self._last[younger] = now
+    def _collect_after(self, interval: float) -> None:
+        now = time.monotonic()
+        if now - self._last >= interval:
+            gc.collect()
+            self._last = time.monotonic()
+            metrics.GC_SECONDS.inc(self._last - now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from streams.engine.formats import Format, Write
@@ -107,7 +108,7 @@ class View(Generic[V]):
 class Unit:
     """All that the handlers of one unit of work read, write, emit and count; nothing is awaited."""
 
-    __slots__ = ("_read", "_views", "counts", "outputs", "partition", "partitions")
+    __slots__ = ("__weakref__", "_read", "_views", "counts", "outputs", "partition", "partitions")
 
     def __init__(self, partition: int, partitions: int, read_many: ReadMany) -> None:
         self.partition = partition
@@ -121,10 +122,10 @@ class Unit:
         """Return this unit's view of `table`."""
         known = self._views.get(table.name)
         if known is None:
-            known = self._views[table.name] = (
-                table,
-                View(table.format, lambda keys: self._read(table, keys)),
-            )
+            # a closure over the unit would make a cycle, and the collector is off: all that the unit
+            # read and emitted would stay
+            view = View(table.format, partial(self._read, table))
+            known = self._views[table.name] = (table, view)
         return known[1]
 
     def emit(

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,3 +119,17 @@ def test_outcomes_add_up() -> None:
     unit.count("applied")
 
     assert unit.counts == {"applied": 3}
+
+
+def test_a_unit_makes_no_cycle() -> None:
+    """What a unit read and emitted goes with its last reference: the cyclic collector is off in a worker."""
+    unit = Stored(a=b"1").unit()
+    unit.table(COUNTS).put(b"b", 2)
+    unit.emit("events", b"a", b"1")
+    gone = weakref.ref(unit)
+    gc.disable()
+    try:
+        del unit
+        assert gone() is None
+    finally:
+        gc.enable()
