@@ -25,6 +25,7 @@ from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
     Event,
     EventType,
+    Origin,
     Stream,
     dead_letter_headers,
     encode,
@@ -89,7 +90,10 @@ class Flow(Generic[S]):
         deliveries.load([key for _, key, _ in said])
         tally = Tally()
         events = Events(f"{self.stream}-{batch.partition}-", self.names.events, unit)
-        outcomes = [self._apply(*input_, deliveries, tally, events, unit) for input_ in said]
+        apply = self._apply
+        outcomes = [
+            apply(batch, record, key, what, deliveries, tally, events, unit) for record, key, what in said
+        ]
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)
         _write(tally, unit.table(self.tables.period_stats))
@@ -102,17 +106,18 @@ class Flow(Generic[S]):
             try:
                 what = read(record.value)
             except MalformedRecord as error:
-                unit.count(self._bury(record, error, unit))
+                unit.count(self._bury(batch, record, error, unit))
                 continue
             key = what.message_id.encode()
             if record.key == key:
                 said.append((record, key, what))
             else:
-                unit.count(self._forward(record, key, unit))
+                unit.count(self._forward(batch, record, key, unit))
         return said
 
     def _apply(
         self,
+        batch: Batch,
         record: Record,
         key: bytes,
         what: S,
@@ -130,7 +135,7 @@ class Flow(Generic[S]):
             delivery = Delivery()
         else:
             # asked only for a message that is new here: those known here are in their place
-            return self._forward(record, key, unit)
+            return self._forward(batch, record, key, unit)
         before, tracked, entries = delivery.precedence, delivery.request, len(delivery.history)
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
@@ -138,37 +143,41 @@ class Flow(Generic[S]):
         deliveries.put(key, delivery)
         if len(delivery.history) > entries:
             tally.happened(entry.at, entry.provider, entry.precedence)
-        tally.moved(stood, standing(delivery), delivery.updated_at)
+        tally.moved(stood, delivery)
         started = tracked is None and delivery.request is not None
         events.tell(record.offset, key, what.message_id, entry, before, started, delivery)
         return "amended" if delivery.precedence == before else "applied"
 
-    def _bury(self, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
+    def _bury(self, batch: Batch, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
         """Keep a record that cannot be read, with the reason, where someone can mend it and send it again."""
-        headers = [*record.headers, *dead_letter_headers(record, self.stream, error)]
+        headers = [*record.headers, *dead_letter_headers(_origin(batch, record), self.stream, error)]
         unit.emit(self.names.dead_letters, record.key, record.value, headers, timestamp_ms=record.timestamp)
         return "dead-lettered"
 
-    def _forward(self, record: Record, key: bytes, unit: Unit) -> Outcome:
+    def _forward(self, batch: Batch, record: Record, key: bytes, unit: Unit) -> Outcome:
         """Send a record to the partition of its message, under its key."""
         if not self._warned:
             self._warned = True
             log.warning(
                 "records of %s are not where Kafka's default partitioner lays their messageId (the first: "
                 "partition %d, offset %d); they are forwarded, which costs a hop and their order",
-                record.topic,
-                record.partition,
+                batch.topic,
+                batch.partition,
                 record.offset,
             )
         unit.emit(
-            record.topic,
+            batch.topic,
             key,
             record.value,
-            [*record.headers, forwarded_header(record)],
+            [*record.headers, forwarded_header(_origin(batch, record))],
             partition=partition_of(key, unit.partitions),
             timestamp_ms=record.timestamp,
         )
         return "forwarded"
+
+
+def _origin(batch: Batch, record: Record) -> Origin:
+    return Origin(batch.topic, batch.partition, record.offset)
 
 
 class Events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -64,51 +64,34 @@ class TrackRequest(Track, gc=False, rename="camel"):
     created_at: WireTime | None = None  # type: ignore[assignment]
 
 
-_decode_status = msgspec.json.Decoder(StatusCallback).decode
-_decode_track = msgspec.json.Decoder(TrackRequest).decode
+def _reader(decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> Callable[[bytes | None], T]:
+    def read(value: bytes | None) -> T:
+        if not value:
+            raise MalformedRecord("empty", "", "the record has no value")
+        if len(value) > MAX_VALUE_BYTES:
+            problem = f"the value has {len(value)} bytes; {MAX_VALUE_BYTES} are allowed"
+            raise MalformedRecord("too-large", "", problem)
+        try:
+            if not value.isascii():
+                # msgspec does not look into the strings of fields that it passes over
+                value.decode()
+            return narrow(decode(value))
+        except (ValueError, RecursionError) as error:
+            raise _malformed(error) from None
 
-
-def read_status(value: bytes | None) -> Callback:
-    """Read a value of ``statuses``.
-
-    Raises:
-        MalformedRecord: it cannot be read; the error says what to mend.
-    """
-    return _read(value, _decode_status, _narrow_status)
-
-
-def read_track(value: bytes | None) -> Track:
-    """Read a value of ``requests``.
-
-    Raises:
-        MalformedRecord: it cannot be read, or is a request of another type than ``track``.
-    """
-    return _read(value, _decode_track, _narrow_track)
-
-
-def _read(value: bytes | None, decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> T:
-    if not value:
-        raise MalformedRecord("empty", "", "the record has no value")
-    if len(value) > MAX_VALUE_BYTES:
-        problem = f"the value has {len(value)} bytes; {MAX_VALUE_BYTES} are allowed"
-        raise MalformedRecord("too-large", "", problem)
-    try:
-        if not value.isascii():
-            # msgspec does not look into the strings of fields that it passes over
-            value.decode()
-        return narrow(decode(value))
-    except (ValueError, RecursionError) as error:
-        raise _malformed(error) from None
+    return read
 
 
 def _narrow_status(callback: Any) -> Callback:
-    # field by field and not in a loop over names: this runs for every record
-    if callback.timestamp is not None:
-        callback.timestamp = _ms(callback.timestamp, "timestamp")
-    if callback.sent_at is not None:
-        callback.sent_at = _ms(callback.sent_at, "sentAt")
-    if callback.delivered_at is not None:
-        callback.delivered_at = _ms(callback.delivered_at, "deliveredAt")
+    """Narrow field by field and not in a loop over names: this runs for every record."""
+    given = callback.timestamp
+    if given is not None:
+        callback.timestamp = to_ms(given, "timestamp")
+    # an explicit time is mostly that of the callback itself, and comparing is cheaper than converting
+    if (time := callback.sent_at) is not None:
+        callback.sent_at = callback.timestamp if time == given else to_ms(time, "sentAt")
+    if (time := callback.delivered_at) is not None:
+        callback.delivered_at = callback.timestamp if time == given else to_ms(time, "deliveredAt")
     if callback.read_at is not None or callback.clicked_at is not None or callback.failed_at is not None:
         _narrow_rarer_times(callback)
     if callback.metadata is not None:
@@ -122,22 +105,22 @@ def _narrow_rarer_times(callback: Any) -> None:
     for name, shown in (("read_at", "readAt"), ("clicked_at", "clickedAt"), ("failed_at", "failedAt")):
         time = getattr(callback, name)
         if time is not None:
-            setattr(callback, name, _ms(time, shown))
+            setattr(callback, name, to_ms(time, shown))
 
 
 def _narrow_track(request: Any) -> Track:
     if request.created_at is not None:
-        request.created_at = _ms(request.created_at, "createdAt")
+        request.created_at = to_ms(request.created_at, "createdAt")
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
     return request  # type: ignore[no-any-return]
 
 
-def _ms(time: WireTime, field: str) -> int:
-    try:
-        return to_ms(time)
-    except ValueError as error:
-        raise MalformedRecord("invalid-value", field, str(error)) from None
+read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)
+"""Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
+
+read_track: Final = _reader(msgspec.json.Decoder(TrackRequest).decode, _narrow_track)
+"""Read a value of ``requests``; raises `MalformedRecord`, also for other types than ``track``."""
 
 
 def _text(value: object) -> str:
@@ -223,15 +206,12 @@ def event_headers(event: Event, key: bytes) -> list[Header]:
     ]
 
 
-class Origin(Protocol):
+class Origin(NamedTuple):
     """Where a record stands in Kafka."""
 
-    @property
-    def topic(self) -> str: ...  # noqa: D102
-    @property
-    def partition(self) -> int: ...  # noqa: D102
-    @property
-    def offset(self) -> int: ...  # noqa: D102
+    topic: str
+    partition: int
+    offset: int
 
 
 def dead_letter_headers(origin: Origin, stream: Stream, error: MalformedRecord) -> list[Header]:

@@ -398,7 +398,10 @@ def _try(attempts: list[Attempt], entry: Entry) -> None:
         attempt.at = at
     if precedence > attempt.precedence:
         attempt.precedence = precedence
-    if _is_first(entry, attempt.provider, attempt.named_at):
+    # mostly the same provider again, later
+    if (provider != attempt.provider or at < attempt.named_at) and _is_first(
+        entry, attempt.provider, attempt.named_at
+    ):
         attempt.provider, attempt.named_at = provider, at
     if entry.error is not None:
         _fail(attempt, at, entry.error)
@@ -442,7 +445,7 @@ def _say_time(delivery: Delivery, precedence: int, time: int, receipt: int) -> N
 
 
 def _hint(delivery: Delivery, callback: Callback) -> None:
-    if callback.channel is not None:
+    if callback.channel is not None and callback.channel != delivery.channel_hint:
         delivery.channel_hint = _least(delivery.channel_hint, callback.channel)
     if callback.phone_number is not None:
         delivery.phone_number_hint = _least(delivery.phone_number_hint, callback.phone_number)

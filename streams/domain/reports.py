@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from operator import itemgetter
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ from streams.domain.times import TimeSource, iso, time_source
 
 __all__ = ["DeliveryReport", "TrackingRecord", "record_view", "report"]
 
+_FAILED: Final = 1 << FAILED
 _encode = msgspec.json.Encoder().encode
 
 
@@ -107,20 +109,23 @@ class TrackingRecord(Shown):
 
 def report(message_id: str, delivery: Delivery) -> DeliveryReport:
     """Return the delivery report of a message."""
-    times, attempts = delivery.times, delivery.attempts
-    failure = _last_failure(attempts)
+    times, attempts, request = delivery.times, delivery.attempts, delivery.request
+    if len(attempts) == 1:
+        failure, shown = attempts[0].failure, [_shown_attempt(1, attempts[0])]
+    else:
+        failure, shown = _last_failure(attempts), _shown_attempts(attempts)
     return DeliveryReport(
         message_id,
         NAMES[delivery.precedence],
-        delivery.phone_number,
+        delivery.phone_number_hint if request is None else request.phone_number,
         None if (time := times[SENT]) is None else iso(time),
         None if (time := times[DELIVERED]) is None else iso(time),
         None if (time := times[READ]) is None else iso(time),
         None if (time := times[CLICKED]) is None else iso(time),
         None if (time := times[FAILED]) is None else iso(time),
         None if failure is None else _shown_error(failure),
-        _attempts(attempts),
-        is_contradiction(delivery.seen),
+        shown,
+        delivery.seen & _FAILED != 0 and is_contradiction(delivery.seen),
         _shown_metadata(delivery.metadata) if delivery.metadata else None,
     )
 
@@ -156,19 +161,14 @@ def _shown_metadata(metadata: Mapping[str, tuple[int, str]]) -> dict[str, msgspe
     return {key: msgspec.Raw(text) for key, (_, text) in metadata.items()}
 
 
-def _attempts(attempts: list[Attempt]) -> list[ShownAttempt]:
-    if len(attempts) > 1:
-        attempts = sorted(attempts, key=_attempt_order)
-    return [
-        ShownAttempt(
-            number,
-            iso(attempt.at),
-            NAMES[attempt.precedence],
-            attempt.provider,
-            None if attempt.failure is None else _shown_error(attempt.failure),
-        )
-        for number, attempt in enumerate(attempts, 1)
-    ]
+def _shown_attempts(attempts: list[Attempt]) -> list[ShownAttempt]:
+    ordered = sorted(attempts, key=_attempt_order)
+    return [_shown_attempt(number, attempt) for number, attempt in enumerate(ordered, 1)]
+
+
+def _shown_attempt(number: int, attempt: Attempt) -> ShownAttempt:
+    error = None if attempt.failure is None else _shown_error(attempt.failure)
+    return ShownAttempt(number, iso(attempt.at), NAMES[attempt.precedence], attempt.provider, error)
 
 
 def _attempt_order(attempt: Attempt) -> tuple[int, str]:
@@ -177,8 +177,6 @@ def _attempt_order(attempt: Attempt) -> tuple[int, str]:
 
 def _last_failure(attempts: list[Attempt]) -> Failure | None:
     """Return the last error of all attempts."""
-    if len(attempts) == 1:
-        return attempts[0].failure
     failures = [(attempt.failure_at, attempt.failure) for attempt in attempts if attempt.failure is not None]
     return max(failures, key=lambda failure: error_order(*failure))[1] if failures else None
 

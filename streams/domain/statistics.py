@@ -111,32 +111,32 @@ class Tally:
     def happened(self, at: int, provider: str | None, precedence: int) -> None:
         """Count a new history entry."""
         minute = at // MINUTE_MS, provider
-        counts = self._minutes.get(minute)
-        if counts is None:
+        try:
+            self._minutes[minute][precedence] += 1
+        except KeyError:
             counts = self._minutes[minute] = [0] * len(NAMES)
-        counts[precedence] += 1
+            counts[precedence] = 1
 
-    def moved(self, before: Standing | None, now: Standing, updated_at: int) -> None:
+    def moved(self, before: Standing | None, delivery: Delivery) -> None:
         """Count a delivery where it stands now, no longer where it stood before."""
+        now = standing(delivery)
         precedence, provider, duration = now
         cell = self._totals.get(provider) or self._total(provider)
-        if updated_at > cell.updated_at:
-            cell.updated_at = updated_at
+        if delivery.updated_at > cell.updated_at:
+            cell.updated_at = delivery.updated_at
         if before == now:
             return
-        if before is not None:
-            self._leave(*before)
         cell.counts[precedence] += 1
         if duration is not None:
             cell.duration_sum += duration
             cell.duration_count += 1
-
-    def _leave(self, precedence: int, provider: str, duration: int | None) -> None:
-        cell = self._totals.get(provider) or self._total(provider)
-        cell.counts[precedence] -= 1
-        if duration is not None:
-            cell.duration_sum -= duration
-            cell.duration_count -= 1
+        if before is not None:
+            precedence, provider, duration = before
+            cell = self._totals.get(provider) or self._total(provider)
+            cell.counts[precedence] -= 1
+            if duration is not None:
+                cell.duration_sum -= duration
+                cell.duration_count -= 1
 
     def _total(self, provider: str) -> Cell:
         cell = self._totals[provider] = Cell()

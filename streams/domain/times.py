@@ -7,6 +7,8 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from streams.domain.errors import MalformedRecord
+
 __all__ = ["EARLIEST_MS", "LEAD_MS", "TimeSource", "WireTime", "event_at", "is_plausible", "iso", "to_ms"]
 
 WireTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
@@ -32,11 +34,11 @@ _SECONDS: Final[dict[int, str]] = {}
 _MOST_SECONDS: Final = 20_000
 
 
-def to_ms(time: WireTime) -> int:
+def to_ms(time: WireTime, field: str) -> int:
     """Return the milliseconds of a time as it came in; halves are rounded to even.
 
     Raises:
-        ValueError: a number lies outside the years 1 to 9999.
+        MalformedRecord: a number lies outside the years 1 to 9999; `field` is to blame.
     """
     if isinstance(time, datetime):
         since = time - _EPOCH
@@ -45,7 +47,7 @@ def to_ms(time: WireTime) -> int:
         return since.days * 86_400_000 + since.seconds * 1000 + millis
     ms = round(time if abs(time) >= FIRST_IN_MS else time * 1000)
     if not _LEAST_S * 1000 <= ms <= _GREATEST_S * 1000 + 999:
-        raise ValueError("Expected a time in the years 1 to 9999")
+        raise MalformedRecord("invalid-value", field, "Expected a time in the years 1 to 9999")
     return ms
 
 

@@ -9,12 +9,8 @@ __all__ = ["HOLE", "Batch", "Record", "uncovered"]
 
 
 class Record(Protocol):
-    """A consumed Kafka record; aiokafka's ``ConsumerRecord`` fits."""
+    """A consumed Kafka record, as aiokafka's parser makes it; topic and partition stand in its batch."""
 
-    @property
-    def topic(self) -> str: ...  # noqa: D102
-    @property
-    def partition(self) -> int: ...  # noqa: D102
     @property
     def offset(self) -> int: ...  # noqa: D102
     @property

@@ -14,9 +14,10 @@ from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
 
 from streams.engine.failpoints import passed
+from streams.engine.formats import Write
 from streams.engine.units import NO_HEADERS, Output, Unit
 
-__all__ = ["PartitionTransactions", "commit"]
+__all__ = ["Packer", "PartitionTransactions", "commit"]
 
 #: Bytes of one record batch; a single larger record still gets a batch of its own.
 BATCH_BYTES = 900_000
@@ -38,46 +39,61 @@ class _CalmRetries(logging.Filter):
 logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
 
 
-async def _send(
-    producer: AIOKafkaProducer, topic: str, partition: int, outputs: Iterable[Output]
-) -> tuple[list[Awaitable[Any]], int]:
-    """Queue the outputs in as few record batches as they fit in.
+class Packer:
+    """Packs the outputs of one unit of work into as few record batches as they fit in."""
 
-    Returns: the futures of the batches, and the number of records in the last one.
-    """
-    sent: list[Awaitable[Any]] = []
-    builder = producer.create_batch()
-    count = 0
-    for key, value, headers, timestamp_ms in outputs:
-        if builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
-            sent.append(await producer.send_batch(builder, topic, partition=partition))
-            builder = producer.create_batch()
-            builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
-            count = 0
-        count += 1
-    # closed, or a stray send() could append to it
-    builder.close()
-    sent.append(await producer.send_batch(builder, topic, partition=partition))
-    return sent, count
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._batches: dict[tuple[str, int], list[Any]] = {}
+
+    def pack(self, outputs: Mapping[tuple[str, int], Iterable[Output]]) -> None:
+        """Append the outputs, by topic and partition; soon after they were made, while they are in cache."""
+        for where, records in outputs.items():
+            batches = self._batches.get(where)
+            if batches is None:
+                batches = self._batches[where] = [self._producer.create_batch()]
+            append = batches[-1].append
+            for key, value, headers, timestamp_ms in records:
+                if append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
+                    batches.append(self._producer.create_batch())
+                    append = batches[-1].append
+                    append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
+
+    def pack_writes(self, topic: str, partition: int, writes: Iterable[Write]) -> None:
+        """Append changelog records."""
+        self.pack({(topic, partition): [(key, value, NO_HEADERS, None) for key, value, _, _ in writes]})
+
+    async def send(self) -> dict[str, tuple[Awaitable[Any], int]]:
+        """Hand all batches to the producer.
+
+        Returns: by topic, the future of its last batch and the number of records in it.
+        """
+        last = {}
+        for (topic, partition), batches in self._batches.items():
+            for batch in batches:
+                # closed, or a stray send() could append to it
+                batch.close()
+                last[topic] = (
+                    await self._producer.send_batch(batch, topic, partition=partition),
+                    batch.record_count(),
+                )
+        return last
 
 
-async def commit(producer: AIOKafkaProducer, group_id: str, unit: Unit, offsets: Mapping[TP, int]) -> None:
+async def commit(
+    producer: AIOKafkaProducer, group_id: str, unit: Unit, packer: Packer, offsets: Mapping[TP, int]
+) -> None:
     """Make all of a unit of work true, or none of it: changelogs, outputs and input offsets.
 
     The local stores are written last, so they are never ahead of the changelog. What a crash between
     any two steps leaves behind is told in ``docs/engine.md``.
     """
-    changes = unit.changes()
+    changes: list[tuple[Any, list[Write]]] = unit.changes()
+    for table, writes in changes:
+        packer.pack_writes(table.changelog_topic_name, unit.partition, writes)
     await producer.begin_transaction()
     passed("produce.before")
-    for (topic, partition), outputs in unit.outputs.items():
-        await _send(producer, topic, partition, outputs)
-    logged = []
-    for table, writes in changes:
-        records: list[Output] = [(key, value, NO_HEADERS, None) for key, value, _, _ in writes]
-        topic = table.changelog_topic_name  # type: ignore[attr-defined]
-        sent, count = await _send(producer, topic, unit.partition, records)
-        logged.append((table, writes, sent[-1], count))
+    sent = await packer.send()
     passed("produce.after")
     passed("offsets.before")
     await producer.send_offsets_to_transaction(
@@ -89,9 +105,10 @@ async def commit(producer: AIOKafkaProducer, group_id: str, unit: Unit, offsets:
     await producer.commit_transaction()
     passed("commit.after")
     passed("store.before")
-    for table, writes, last, count in logged:
-        base = (await last).offset
-        table.store.partition(unit.partition).write(writes, base + count - 1)  # type: ignore[attr-defined]
+    for table, writes in changes:
+        last, count = sent[table.changelog_topic_name]
+        offset = (await last).offset + count - 1
+        table.store.partition(unit.partition).write(writes, offset)
     passed("store.after")
 
 

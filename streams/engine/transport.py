@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -27,6 +28,24 @@ __all__ = ["BatchConsumer", "Transport"]
 FETCH_WAIT_MS = 20
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
+
+
+class ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Hands on the parser's own records.
+
+    aiokafka copies each into a dataclass of twelve fields, through two more calls: 3 µs a record, as much as
+    all that is done to decode it. A batch has the topic and the partition, and its records the rest.
+    """
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
+        return record
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._records_iterator)
+
+
+# the one place where aiokafka names the class
+fetcher.PartitionRecords = ParsedRecords
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):

@@ -36,37 +36,53 @@ ReadMany = Callable[[TableLike[Any], Sequence[bytes]], Sequence[bytes | None]]
 RESERVED = (0xFE, 0xFF)
 
 
+#: Values that a view keeps decoded. Beyond, what changed is encoded and let go: a unit of thousands of live
+#: objects falls out of the processor's cache, which costs more than to decode the few that come again.
+LIVE_VALUES = 512
+
+
 class View(Generic[V]):
     """A table as one unit of work sees it: its own writes over what is stored.
 
-    `get` returns the live object, so a handler may change it in place and `put` it back; it is encoded
-    once, at the commit, however often it was put.
+    `get` returns the live object, so a handler may change it in place and `put` it back. However often a
+    key is put, it is written once.
     """
 
-    __slots__ = ("_before", "_changed", "_format", "_read", "_values")
+    __slots__ = ("_before", "_changed", "_format", "_read", "_settled", "_values")
 
     def __init__(self, format: Format[V], read: Callable[[Sequence[bytes]], Sequence[bytes | None]]) -> None:
         self._format = format
         self._read = read
         self._values: dict[bytes, V | None] = {}
-        self._before: dict[bytes, bytes | None] = {}
         self._changed: dict[bytes, None] = {}
+        # the index entry that a key had when it was first read
+        self._before: dict[bytes, bytes | None] = {}
+        self._settled: dict[bytes, Write] = {}
 
     def load(self, keys: Iterable[bytes]) -> None:
         """Read the keys that this unit has not seen yet, all at once."""
-        values = self._values
+        values, settled = self._values, self._settled
         missing = [key for key in dict.fromkeys(keys) if key not in values]
-        if not missing:
-            return
+        if settled:
+            for key in missing:
+                if key in settled:
+                    written = settled[key][1]
+                    values[key] = None if written is None else self._format.decode(written)
+            missing = [key for key in missing if key not in settled]
+        if missing:
+            self._load_stored(missing)
+
+    def _load_stored(self, keys: list[bytes]) -> None:
+        values, before = self._values, self._before
         decode, index = self._format.decode, self._format.index
-        for key, stored in zip(missing, self._read(missing), strict=True):
+        for key, stored in zip(keys, self._read(keys), strict=True):
             if stored is None:
                 values[key] = None
                 continue
             value = values[key] = decode(stored)
             if index is not None:
                 # now, for a handler may change the value in place
-                self._before[key] = index(key, value)
+                before[key] = index(key, value)
 
     def get(self, key: bytes) -> V | None:
         """Return the value of `key`, None when there is none."""
@@ -78,31 +94,43 @@ class View(Generic[V]):
 
     def put(self, key: bytes, value: V) -> None:
         """Store `value` under `key`."""
-        self.get(key)
+        if key not in self._values:
+            self.load((key,))
         self._values[key] = value
         self._changed[key] = None
 
     def delete(self, key: bytes) -> None:
         """Remove `key`."""
-        self.get(key)
+        if key not in self._values:
+            self.load((key,))
         self._values[key] = None
         self._changed[key] = None
 
-    def writes(self) -> list[Write]:
-        """Return what changed, in the order of the first change of each key."""
+    def settle(self) -> None:
+        """Encode what changed, and let the live objects go when there are many."""
+        if len(self._values) > LIVE_VALUES:
+            self._settle()
+
+    def _settle(self) -> None:
         encode, index = self._format.encode, self._format.index
-        values, before = self._values, self._before
-        writes: list[Write] = []
+        values, before, settled = self._values, self._before, self._settled
         for key in self._changed:
             if key[:1] and key[0] in RESERVED:
                 raise ValueError(f"table key {key!r} begins with a byte that the store keeps for itself")
             value = values[key]
+            was_listed = before.get(key)
             if value is None:
-                writes.append((key, None, before.get(key), None))
+                settled[key] = (key, None, was_listed, None)
             else:
-                listed = index(key, value) if index is not None else None
-                writes.append((key, encode(value), before.get(key), listed))
-        return writes
+                is_listed = None if index is None else index(key, value)
+                settled[key] = (key, encode(value), was_listed, is_listed)
+        values.clear()
+        self._changed.clear()
+
+    def writes(self) -> list[Write]:
+        """Return what changed, in the order of the first change of each key; the view is done with."""
+        self._settle()
+        return list(self._settled.values())
 
 
 class Unit:
@@ -144,6 +172,16 @@ class Unit:
         if outputs is None:
             outputs = self.outputs[where] = []
         outputs.append((key, value, headers, timestamp_ms))
+
+    def take_outputs(self) -> dict[tuple[str, int], list[Output]]:
+        """Hand over what was emitted since the last time, by topic and partition."""
+        outputs, self.outputs = self.outputs, {}
+        return outputs
+
+    def settle(self) -> None:
+        """Let go of live objects between two batches of the unit."""
+        for _, view in self._views.values():
+            view.settle()
 
     def count(self, outcome: str, n: int = 1) -> None:
         """Count what became of `n` records."""
