@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.domain.delivery import Delivery
 from streams.domain.statistics import Cell, Tally, merge, minute_key, standing, total_key, totals
 from tests.domain.sayings import NOON, callback, delivery_of, request
 
@@ -35,14 +36,21 @@ def test_a_delivery_never_takes_less_than_no_time() -> None:
     assert standing(delivery_of(callback("SENT", 10), callback("DELIVERED", 4)))[2] == 0
 
 
+def stands(precedence: int, provider: str, took: int | None, updated_at: int) -> Delivery:
+    delivery = Delivery(precedence=precedence, named=provider, updated_at=updated_at)
+    if took is not None:
+        delivery.times[2], delivery.times[6] = NOON, NOON + took
+    return delivery
+
+
 def test_a_delivery_that_moves_leaves_where_it_stood() -> None:
     """One away from the old provider and status, one to the new; each with its time."""
     tally = Tally()
-    tally.moved(None, (2, "a", None), 100)
-    tally.moved((2, "a", None), (6, "b", 15), 200)
-    tally.moved((6, "b", 15), (6, "b", 12), 150)
-    tally.moved((6, "b", 12), (6, "b", 12), 300)
-    tally.moved((6, "b", 12), (6, "b", 12), 250)
+    tally.moved(None, stands(2, "a", None, 100))
+    tally.moved((2, "a", None), stands(6, "b", 15, 200))
+    tally.moved((6, "b", 15), stands(6, "b", 12, 150))
+    tally.moved((6, "b", 12), stands(6, "b", 12, 300))
+    tally.moved((6, "b", 12), stands(6, "b", 12, 250))
 
     assert dict(tally.cells()) == {b"ta": cell(100), b"tb": cell(300, took=12, timed=1, DELIVERED=1)}
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.domain.errors import MalformedRecord
 from streams.domain.times import event_at, iso, time_source, to_ms
 
 DAY_MS = 86_400_000
@@ -32,22 +33,22 @@ DAY_MS = 86_400_000
 )
 def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: datetime | float, ms: int) -> None:
     """Numbers of 1e11 and more are milliseconds; halves are rounded to even."""
-    assert to_ms(time) == ms
+    assert to_ms(time, "timestamp") == ms
 
 
 @pytest.mark.parametrize("time", [1e20, -1e20, 10**30, 253_402_300_800_000, -62_135_596_800_001])
 def test_a_number_outside_of_the_calendar_is_refused(time: float) -> None:
     """What cannot be shown as a date is not a time."""
-    with pytest.raises(ValueError, match="years 1 to 9999"):
-        to_ms(time)
+    with pytest.raises(MalformedRecord, match="sentAt: .*years 1 to 9999"):
+        to_ms(time, "sentAt")
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_iso_is_read_back_as_the_same_time(time: datetime) -> None:
     """Writing loses nothing above a millisecond."""
-    ms = to_ms(time.replace(microsecond=time.microsecond // 1000 * 1000))
+    ms = to_ms(time.replace(microsecond=time.microsecond // 1000 * 1000), "")
 
-    assert to_ms(datetime.fromisoformat(iso(ms))) == ms
+    assert to_ms(datetime.fromisoformat(iso(ms)), "") == ms
     assert len(iso(ms)) == len("2026-11-23T12:00:00.000Z")
 
 
