@@ -22,6 +22,7 @@ from streams.demo.traffic import Tally as Produced
 from streams.domain.delivery import merge
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
+from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
 from streams.messages import read_status
 from streams.topics import names
@@ -95,7 +96,10 @@ def run(log: list[Record], flow: Flow[Any]) -> tuple[float, Store]:
     began = time.process_time()
     for batch in batches:
         unit = Unit(0, 1, store.read_many)
-        flow.handle(batch, unit)
+        for part in batch.cut(PART_RECORDS):
+            flow.handle(part, unit)
+            unit.settle()
+            unit.take_outputs()
         store.write(unit)
     return time.process_time() - began, store
 

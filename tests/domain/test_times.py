@@ -39,7 +39,7 @@ def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: datetime | float, 
 @pytest.mark.parametrize("time", [1e20, -1e20, 10**30, 253_402_300_800_000, -62_135_596_800_001])
 def test_a_number_outside_of_the_calendar_is_refused(time: float) -> None:
     """What cannot be shown as a date is not a time."""
-    with pytest.raises(MalformedRecord, match="sentAt: .*years 1 to 9999"):
+    with pytest.raises(MalformedRecord, match=r"sentAt: .*years 1 to 9999"):
         to_ms(time, "sentAt")
 
 
