@@ -1,0 +1,1 @@
+"""The delivery tracker: what flows, and what it means."""

@@ -126,7 +126,8 @@ def worker_environment(
         "TRACKER_TOPIC_PREFIX": topic_prefix,
         "TRACKER_PARTITIONS": str(partitions),
         "TRACKER_DATA_DIR": str(data_dir),
-        "TRACKER_WEB_BIND": "127.0.0.1",
+        # a container publishes the port, and asks for another address
+        "TRACKER_WEB_BIND": os.environ.get("TRACKER_WEB_BIND") or "127.0.0.1",
         "TRACKER_WEB_PORT": str(web_port),
     }
 

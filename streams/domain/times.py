@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -30,8 +32,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST_S: Final = -62_135_596_800
 _GREATEST_S: Final = 253_402_300_799
 _MILLIS: Final = tuple(f".{milli:03d}Z" for milli in range(1000))
-_SECONDS: Final[dict[int, str]] = {}
-_MOST_SECONDS: Final = 20_000
+MOST_TEXTS: Final = 8_192
 
 
 def to_ms(time: WireTime, field: str) -> int:
@@ -51,22 +52,25 @@ def to_ms(time: WireTime, field: str) -> int:
     return ms
 
 
-def iso(ms: int) -> str:
-    """Write a time as ``2026-11-23T09:00:00.123Z``; beyond the years 1 to 9999 the nearest."""
-    second = ms // 1000
-    prefix = _SECONDS.get(second)
-    if prefix is None:
-        prefix = _prefix(second)
-    return prefix + _MILLIS[ms - second * 1000]
+class _Texts(dict[int, str]):
+    """Times as they were written; a time is shown several times in the life of its message."""
+
+    def __missing__(self, ms: int) -> str:
+        if len(self) >= MOST_TEXTS:
+            self.clear()
+        second = ms // 1000
+        text = self[ms] = _prefix(min(max(second, _LEAST_S), _GREATEST_S)) + _MILLIS[ms - second * 1000]
+        return text
 
 
+@lru_cache(maxsize=4096)
 def _prefix(second: int) -> str:
     """Format a second once: the traffic of a moment lies within a few of them."""
-    if len(_SECONDS) >= _MOST_SECONDS:
-        _SECONDS.clear()
-    shown = min(max(second, _LEAST_S), _GREATEST_S)
-    prefix = _SECONDS[second] = (_EPOCH + timedelta(seconds=shown)).isoformat()[:19]
-    return prefix
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+
+
+iso: Final[Callable[[int], str]] = _Texts().__getitem__
+"""Write ms as ``2026-11-23T09:00:00.123Z``; beyond the years 1 to 9999 the nearest second that has a date."""
 
 
 def is_plausible(given: int, receipt: int) -> bool:
