@@ -189,8 +189,7 @@ class Events:
 
     def __init__(self, place: str, topic: str, unit: Unit) -> None:
         self._place = place
-        self._topic = topic
-        self._emit = unit.emit
+        self._emit = unit.emitter(topic)
 
     def tell(
         self,
@@ -223,7 +222,7 @@ class Events:
                 entry.provider,
                 type_ == "tracking.completed",
             )
-            self._emit(self._topic, key, encode(event), event_headers(event, key))
+            self._emit((key, encode(event), event_headers(event, key), None))
 
 
 def event_types(started: bool, before: int, now: int) -> tuple[EventType, ...]:

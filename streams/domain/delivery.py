@@ -296,7 +296,7 @@ def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:
         callback.id,
         callback.error,
     )
-    if _is_known(delivery.history, entry):
+    if delivery.seen >> entry.precedence & 1 and _is_known(delivery.history, entry):
         return None
     _enter(delivery, entry)
     _say_times(delivery, callback, receipt)

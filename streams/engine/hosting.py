@@ -42,8 +42,8 @@ class StreamApp(faust.App):
             stream_buffer_maxsize=8,
             stream_recovery_delay=0.0,
             consumer_auto_offset_reset="earliest",
-            # compressed bytes a partition and fetch: about 8,000 callbacks under zstd
-            consumer_max_fetch_size=1 << 18,
+            # compressed bytes a partition and fetch: about 2,500 callbacks under zstd
+            consumer_max_fetch_size=1 << 16,
             topic_disable_leader=True,
             topic_partitions=partitions,
             **options,

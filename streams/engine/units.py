@@ -173,6 +173,13 @@ class Unit:
             outputs = self.outputs[where] = []
         outputs.append((key, value, headers, timestamp_ms))
 
+    def emitter(self, topic: str) -> Callable[[Output], None]:
+        """Return what `emit` does for one topic and this unit's partition number, bare: for many outputs.
+
+        Good until the outputs are taken, so within one call of a handler.
+        """
+        return self.outputs.setdefault((topic, self.partition), []).append
+
     def take_outputs(self) -> dict[tuple[str, int], list[Output]]:
         """Hand over what was emitted since the last time, by topic and partition."""
         outputs, self.outputs = self.outputs, {}

@@ -58,7 +58,7 @@ class Data:
         merge(delivery, Callback(message_id, status, timestamp=at, provider=provider), at)
         deliveries[key] = DELIVERIES.encode(delivery)
         tally = Tally()
-        tally.moved(before, standing(delivery), delivery.updated_at)
+        tally.moved(before, delivery)
         for cell_key, added in tally.cells():
             self._add(self.table(PERIOD_STATS_TABLE, partition), cell_key, added)
 
