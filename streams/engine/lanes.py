@@ -165,18 +165,19 @@ class Lane:
         await self.lanes.seek(TP(batch.topic, self.number), stand)
 
     async def _apply(self, work: list[tuple[Batch, Handler]]) -> None:
-        if not self.lanes.is_open:
-            return
-        self.busy = True
-        unit = self.lanes.unit(self.number)
-        packer = self.lanes.packer(self.number)
-        for batch, handler in work:
-            for part in batch.cut(PART_RECORDS):
-                handler(part, unit)
-                unit.settle()
-                packer.pack(unit.take_outputs())
-                # so that a large unit does not hold up the web views and the consumer
-                await asyncio.sleep(0)
+        async with self.lanes.turn:
+            if not self.lanes.is_open:
+                return
+            self.busy = True
+            unit = self.lanes.unit(self.number)
+            packer = self.lanes.packer(self.number)
+            for batch, handler in work:
+                for part in batch.cut(PART_RECORDS):
+                    handler(part, unit)
+                    unit.settle()
+                    packer.pack(unit.take_outputs())
+                    # so that a large unit does not hold up the web views and the consumer
+                    await asyncio.sleep(0)
         ends = {batch.topic: batch.end for batch, _ in work}
         await self.lanes.commit(unit, packer, {TP(topic, self.number): end for topic, end in ends.items()})
         passed("ack.before")
@@ -200,6 +201,8 @@ class Lanes:
         self.partitions = partitions
         self.unit_records = unit_records
         self.is_open = False
+        # one lane computes at a time, or all would come to their commits, and to waiting, together
+        self.turn = asyncio.Lock()
         self.collector = Collector()
         self._began = False
         self._lanes: dict[int, Lane] = {}
