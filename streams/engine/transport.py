@@ -44,8 +44,19 @@ class ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return iter(self._records_iterator)
 
 
-# the one place where aiokafka names the class
-fetcher.PartitionRecords = ParsedRecords
+def _as_parsed(value: Any) -> Any:
+    """Mark, as its deserializer, a consumer whose records are wanted as they were parsed."""
+    return value
+
+
+def _records(tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, *rest: Any) -> Any:
+    chosen = ParsedRecords if key_deserializer is _as_parsed else _PartitionRecords
+    return chosen(tp, records, aborted, offset, key_deserializer, *rest)
+
+
+# aiokafka has no seam here; consumers that are not marked get what they always got
+_PartitionRecords = fetcher.PartitionRecords
+fetcher.PartitionRecords = _records
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -58,6 +69,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._key_deserializer = _as_parsed
         return consumer
 
     def _assignment(self, consumer: AIOKafkaConsumer) -> Any | None:
