@@ -38,8 +38,8 @@ class StreamApp(faust.App):
             Table="streams.engine.table.Table",
             TableManager="streams.engine.recovery.BatchTableManager",
             stream_wait_empty=False,
-            # batches that may wait between the consumer and the lanes; the lanes bound records
-            stream_buffer_maxsize=8,
+            # batches on their way between the consumer and the lanes, which bound what waits
+            stream_buffer_maxsize=32,
             stream_recovery_delay=0.0,
             consumer_auto_offset_reset="earliest",
             # compressed bytes a partition and fetch: about 2,500 callbacks under zstd

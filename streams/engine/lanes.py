@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from faust.types import TP
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 #: Applies the records of a batch to a unit of work; synchronous, pure but for the unit.
 Handler = Callable[[Batch, Unit], None]
 
-#: Records that may wait in one lane. Trap 20: counted in batches it would hold up the one fetch loop for
-#: all partitions as soon as one lane is slow.
+#: Records that may wait in one lane before its partitions are left out of the polls. Trap 20: a lane that
+#: makes the one fetch loop wait holds up all partitions as soon as it is slow.
 QUEUE_RECORDS = 20_000
 #: Records that a handler gets at a time: what it decodes, changes and emits of so many stays in the
 #: processor's cache. Thousands at a time cost half as much again for each.
@@ -61,31 +61,25 @@ class Lane:
         self._ended = 0.0
         self._sought: dict[str, tuple[int, float]] = {}
         self._queue: deque[Item] = deque()
-        self._queued = 0
+        self.queued = 0
         self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"lane-{number}")
 
-    async def put(self, item: Item) -> None:
-        """Queue a batch; waits while the lane is full.
-
-        Trap 12: whoever waited here through a revoke must not slip in behind the drain; the generation
-        is compared again when the batch is taken.
-        """
-        while self._queued > QUEUE_RECORDS and self.lanes.is_open:
-            self._drained.clear()
-            await self._drained.wait()
-        if not self.lanes.is_open:
-            return
+    def put(self, item: Item) -> None:
+        """Queue a batch; never waits, for a full lane's partitions are not polled."""
         self._queue.append(item)
-        self._queued += len(item[0])
+        self.queued += len(item[0])
         self._filled.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough is waiting."""
+        return self.queued >= QUEUE_RECORDS
 
     def drop_queue(self) -> None:
         """Forget what waits; it was not applied and will be polled again."""
         self._queue.clear()
-        self._queued = 0
-        self._drained.set()
+        self.queued = 0
 
     def open(self, stands: Mapping[str, int]) -> None:
         """Stand at these offsets."""
@@ -118,7 +112,7 @@ class Lane:
         small transactions cost more time than they save.
         """
         pause = self._ended + GATHER_S - time.monotonic()
-        if pause > 0 and self._queued < self.lanes.unit_records:
+        if pause > 0 and self.queued < self.lanes.unit_records:
             await asyncio.sleep(pause)
 
     async def _take(self) -> list[tuple[Batch, Handler]]:
@@ -128,7 +122,7 @@ class Lane:
         room = self.lanes.unit_records
         while self._queue and room > 0:
             batch, generation, handler = self._queue.popleft()
-            self._queued -= len(batch)
+            self.queued -= len(batch)
             if generation != self.lanes.generation() or not self.lanes.is_open:
                 continue
             covered = await self._uncovered(batch, ends.get(batch.topic))
@@ -137,11 +131,10 @@ class Lane:
             first, *rest = covered.cut(room)
             for part in reversed(rest):
                 self._queue.appendleft((part, generation, handler))
-                self._queued += len(part)
+                self.queued += len(part)
             work.append((first, handler))
             ends[batch.topic] = first.end
             room -= max(1, len(first))
-        self._drained.set()
         return work
 
     async def _uncovered(self, batch: Batch, stand: int | None) -> Batch | None:
@@ -212,8 +205,19 @@ class Lanes:
         """Hand an event's batch to the lane of its partition."""
         batch: Batch = event.value
         lane = self._lanes.get(batch.partition)
+        # trap 12: closed from the revoke until the new stands are known, or this slips in behind the drain
         if lane is not None and self.is_open:
-            await lane.put((batch, event.message.generation_id, handler))
+            lane.put((batch, event.message.generation_id, handler))
+            metrics.QUEUED.set(sum(lane.queued for lane in self._lanes.values()))
+
+    def has_work(self) -> bool:
+        """Whether any lane has a unit under way or a batch to begin the next with."""
+        return any(lane.busy or lane.queued for lane in self._lanes.values())
+
+    def with_room(self, partitions: Iterable[TP]) -> set[TP]:
+        """Return those of the partitions that may be polled: all but the inputs of full lanes."""
+        full = {number for number, lane in self._lanes.items() if lane.is_full}
+        return {tp for tp in partitions if tp.partition not in full or tp.topic not in self.topics}
 
     def open(self, stands: Mapping[TP, int]) -> None:
         """Begin a generation: each input partition's lane stands at its offset."""

@@ -26,5 +26,8 @@ QUEUED = Gauge("tracker_queued_records", "Records waiting in the lanes")
 HOLES = Counter("tracker_holes", "Batches that began after their lane's stand and were sought again")
 CHANGELOG_HOLES = Counter("tracker_changelog_holes", "The same in a changelog that recovery reads")
 RESTORED = Counter("tracker_restored_records", "Changelog records applied by recovery and standbys")
-EMPTY_POLLS = Counter("tracker_empty_polls", "Polls that brought nothing while records waited")
+EMPTY_POLLS = Counter(
+    "tracker_empty_polls",
+    "Polls that brought nothing while records waited in Kafka and the lanes had no work",
+)
 GC_SECONDS = Counter("tracker_gc_seconds", "Time spent in the cyclic garbage collector")

@@ -26,6 +26,8 @@ __all__ = ["BatchConsumer", "Transport"]
 #: How long the broker may hold a fetch that finds nothing. Trap 18: aiokafka has one fetch per broker in
 #: flight, and one that asks for idle partitions only holds up the busy ones; Faust fixes it at 1,500 ms.
 FETCH_WAIT_MS = 20
+#: How long to wait when no partition may be polled, seconds.
+FULL_S = 0.005
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
 
@@ -65,6 +67,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._covered: dict[TP, int] = {}
+
+    async def on_start(self) -> None:
+        """Start the consumer; records that wait for a full lane must not hold up fetches for the others.
+
+        aiokafka asks a broker for nothing while any partition's records lie unread for less than this.
+        """
+        await super().on_start()
+        self._ensure_consumer()._fetcher._prefetch_backoff = 0.0
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -116,7 +126,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 batches.append(Batch(tp.topic, tp.partition, start, end, polled.get(aiokafka_tp, [])))
                 self._covered[tp] = end
             waiting = waiting or (state.lso is not None and state.lso > end)
-        if not batches and waiting:
+        if not batches and waiting and not self.app.lanes.has_work():  # type: ignore[attr-defined]
             metrics.EMPTY_POLLS.inc()
         return batches
 
@@ -211,11 +221,11 @@ class BatchConsumer(driver.Consumer):
         # Trap 2: read before the poll and compared after it, or the records of a poll that straddles a
         # rebalance pass as records of the new generation
         generation = self.app.consumer_generation_id
-        active = self._get_active_partitions()
+        active = self.app.lanes.with_room(self._get_active_partitions())  # type: ignore[attr-defined]
         if not active:
-            await self.sleep(0.02)
+            await self.sleep(FULL_S)
             return
-        batches: list[Batch] = await self._getmany(set(active), POLL_S) or []  # type: ignore[assignment]
+        batches: list[Batch] = await self._getmany(active, POLL_S) or []  # type: ignore[assignment]
         for batch in batches:
             # Trap 5: by generation only; app.rebalancing stays true for a while after records flow again
             if not self.flow_active or generation != self.app.consumer_generation_id:
