@@ -147,6 +147,7 @@ class Cluster:
     directory: Path
     session_timeout_s: float = 6.0
     unit_records: int = 200  # many transactions, so that faults find one in flight
+    standbys: int = 0
     workers: dict[str, Worker] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -170,6 +171,7 @@ class Cluster:
             "TRACKER_PARTITIONS": str(self.names.partitions),
             "TRACKER_SESSION_TIMEOUT": f"{self.session_timeout_s:g}s",
             "TRACKER_UNIT_RECORDS": str(self.unit_records),
+            "TRACKER_STANDBYS": str(self.standbys),
             "PYTHONUNBUFFERED": "1",
         }
 

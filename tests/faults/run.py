@@ -23,7 +23,16 @@ def emptied_worker(names: Names, directory: Path, seed: int, profile: Profile, s
     return single_worker(names, directory, seed, profile, say, empties=True)
 
 
-RUNS: dict[str, Run] = {"single": single_worker, "emptied": emptied_worker, "cluster": three_workers}
+def standby_workers(names: Names, directory: Path, seed: int, profile: Profile, say: Say) -> Result:
+    return three_workers(names, directory, seed, profile, say, standbys=1)
+
+
+RUNS: dict[str, Run] = {
+    "single": single_worker,
+    "emptied": emptied_worker,
+    "cluster": three_workers,
+    "standby": standby_workers,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -129,11 +129,17 @@ def kill_once(cluster: Cluster, worker: Worker, failpoint: str | None, rng: rand
     worker.kill()
 
 
-def three_workers(names: Names, directory: Path, seed: int, profile: Profile, say: Say) -> Result:
-    """Kill, stop, suspend and add workers while three of them share the work."""
+def three_workers(
+    names: Names, directory: Path, seed: int, profile: Profile, say: Say, standbys: int = 0
+) -> Result:
+    """Kill, stop, suspend and add workers while three of them share the work.
+
+    Args:
+        standbys: hot copies of each table partition on other workers.
+    """
     rng = random.Random(seed)
     began = time.monotonic()
-    with Cluster(names, directory) as cluster:
+    with Cluster(names, directory, standbys=standbys) as cluster:
         cluster.create_topics()
         faults = Faults(cluster, rng)
         with Load(names, seed, profile.records_per_second):
@@ -148,9 +154,8 @@ def three_workers(names: Names, directory: Path, seed: int, profile: Profile, sa
                 cluster.await_progress()
             faults.supervise()
         report = verdict(cluster, rng, faults.supervise)
-    return Result(
-        "three workers", seed, profile.cluster_faults, faults.exits, time.monotonic() - began, report
-    )
+    kind = "three workers with standbys" if standbys else "three workers"
+    return Result(kind, seed, profile.cluster_faults, faults.exits, time.monotonic() - began, report)
 
 
 class Faults:

@@ -12,8 +12,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(1200)]
 PARTITIONS = 4
 
 
+@pytest.mark.parametrize("standbys", [0, 1], ids=["no standbys", "standbys"])
 def test_no_fault_of_workers_loses_or_doubles_anything(
-    kafka: Any, names: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kafka: Any, names: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], standbys: int
 ) -> None:
     """SIGKILL, SIGTERM, a suspension beyond the session timeout, joins and leaves, all under load."""
     profile, seed = profile_from_env(), seed_from_env()
@@ -21,7 +22,7 @@ def test_no_fault_of_workers_loses_or_doubles_anything(
         print(f"\nFAULTS_PROFILE={profile.name} FAULTS_SEED={seed}", flush=True)
     topics = Names(kafka.bootstrap, names.app_id, names.prefix, PARTITIONS)
 
-    result = three_workers(topics, tmp_path, seed, profile, print)
+    result = three_workers(topics, tmp_path, seed, profile, print, standbys)
 
     with capsys.disabled():
         print(result)
