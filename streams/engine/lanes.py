@@ -91,9 +91,10 @@ class Lane:
             while True:
                 await self._filled.wait()
                 await self._gather()
-                work = await self._take()
+                generation = self.lanes.generation()
+                work = await self._take(generation)
                 if work:
-                    await self._apply(work)
+                    await self._apply(work, generation)
                 elif not self._queue:
                     self._filled.clear()
         except asyncio.CancelledError:
@@ -115,7 +116,7 @@ class Lane:
         if pause > 0 and self.queued < self.lanes.unit_records:
             await asyncio.sleep(pause)
 
-    async def _take(self) -> list[tuple[Batch, Handler]]:
+    async def _take(self, current: int) -> list[tuple[Batch, Handler]]:
         """Take what waits as one unit of work, up to the limit of records."""
         work: list[tuple[Batch, Handler]] = []
         ends = dict(self.stands)
@@ -123,7 +124,7 @@ class Lane:
         while self._queue and room > 0:
             batch, generation, handler = self._queue.popleft()
             self.queued -= len(batch)
-            if generation != self.lanes.generation() or not self.lanes.is_open:
+            if generation != current or not self.lanes.is_open:
                 continue
             covered = await self._uncovered(batch, ends.get(batch.topic))
             if covered is None:
@@ -157,10 +158,10 @@ class Lane:
         log.info("hole before %r: the lane stands at %d, seeking back", batch, stand)
         await self.lanes.seek(TP(batch.topic, self.number), stand)
 
-    async def _apply(self, work: list[tuple[Batch, Handler]]) -> None:
+    async def _apply(self, work: list[tuple[Batch, Handler]], generation: int) -> None:
         async with self.lanes.turn:
-            if not self.lanes.is_open:
-                return
+            if generation != self.lanes.generation() or not self.lanes.is_open:
+                return  # a rebalance came while this lane waited for its turn
             self.busy = True
             unit = self.lanes.unit(self.number)
             packer = self.lanes.packer(self.number)
@@ -200,6 +201,7 @@ class Lanes:
         self._began = False
         self._lanes: dict[int, Lane] = {}
         self._counters: dict[tuple[int, str], Any] = {}
+        metrics.QUEUED.set_function(lambda: sum(lane.queued for lane in self._lanes.values()))
 
     async def submit(self, event: Any, handler: Handler) -> None:
         """Hand an event's batch to the lane of its partition."""
@@ -208,7 +210,6 @@ class Lanes:
         # trap 12: closed from the revoke until the new stands are known, or this slips in behind the drain
         if lane is not None and self.is_open:
             lane.put((batch, event.message.generation_id, handler))
-            metrics.QUEUED.set(sum(lane.queued for lane in self._lanes.values()))
 
     def has_work(self) -> bool:
         """Whether any lane has a unit under way or a batch to begin the next with."""

@@ -55,6 +55,8 @@ def _options() -> Options:
     options.set_write_buffer_manager(_buffers)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
+    # one lane writes, so the arenas for concurrent writers only scatter what it reads again
+    options.set_allow_concurrent_memtable_write(False)
     return options
 
 

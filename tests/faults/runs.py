@@ -8,18 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.engine.failpoints import NAMES as FAILPOINTS
+
 from . import views
 from .checker import Report, check, expected_of
-from .cluster import Cluster, FaultRunError, Worker
+from .cluster import READY_S, Cluster, FaultRunError, Worker, until
 from .load import Load
 from .logs import Names, read_world
 from .stores import wrong_stores
 
-FAILPOINTS = tuple(
-    f"{step}.{side}"
-    for step in ("produce", "offsets", "commit", "store", "ack")
-    for side in ("before", "after")
-)
 Say = Callable[[str], None]
 
 
@@ -222,10 +219,15 @@ class Faults:
 
 def verdict(cluster: Cluster, rng: random.Random, supervise: Callable[[], None] = lambda: None) -> Report:
     """Let the workers finish, ask their views, end them, and judge what they leave."""
-    supervise()
-    for worker in cluster.alive:
-        cluster.await_ready(worker)
+
+    def all_ready() -> bool:
+        # one that was suspended may find itself fenced, and end, at any moment from now on
+        supervise()
+        return all(worker.ready() for worker in cluster.workers.values() if worker.alive)
+
+    until(all_ready, READY_S, "all workers ready")
     cluster.await_caught_up()
+    until(all_ready, READY_S, "all workers ready")
     answers = views.ask(cluster.alive, cluster.names, rng)
     for worker in cluster.alive:
         worker.terminate()
