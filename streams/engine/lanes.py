@@ -73,8 +73,8 @@ class Lane:
 
     @property
     def is_full(self) -> bool:
-        """Whether enough is waiting."""
-        return self.queued >= QUEUE_RECORDS
+        """Whether enough is waiting, two units at least."""
+        return self.queued >= max(QUEUE_RECORDS, 2 * self.lanes.unit_records)
 
     def drop_queue(self) -> None:
         """Forget what waits; it was not applied and will be polled again."""
