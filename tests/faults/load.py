@@ -27,6 +27,7 @@ class Load:
         self.seed = seed
         self.rate = records_per_second
         self.produced = 0
+        self.huge = 0  # how many of them have HUGE_BYTES
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -77,6 +78,7 @@ class Load:
                     on_delivery=self._delivered,
                 )
                 self.produced += 1
+                self.huge += len(sent.value or b"") == HUGE_BYTES
                 self._producer.poll(0)
 
     def _delivered(self, error: object, _message: object) -> None:

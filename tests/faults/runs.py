@@ -16,6 +16,7 @@ from .cluster import READY_S, Cluster, FaultRunError, Worker, until
 from .load import Load
 from .logs import Names, read_world
 from .stores import wrong_stores
+from .traffic import HUGE_BYTES
 
 Say = Callable[[str], None]
 
@@ -97,7 +98,7 @@ def single_worker(
         del plan[profile.emptied_kills :]
     with Cluster(names, directory, session_timeout_s=2.0) as cluster:
         cluster.create_topics()
-        with Load(names, seed, profile.records_per_second):
+        with Load(names, seed, profile.records_per_second) as load:
             worker = cluster.worker("w0")
             for n, failpoint in enumerate(plan):
                 kill_once(cluster, worker, failpoint, rng)
@@ -106,7 +107,7 @@ def single_worker(
                     worker.empty()
             worker.start()
             cluster.await_ready(worker)
-        report = verdict(cluster, rng)
+        report = verdict(cluster, rng, load.huge)
     kind = "one worker, emptied" if empties else "one worker"
     return Result(kind, seed, len(plan), 0, time.monotonic() - began, report)
 
@@ -139,7 +140,7 @@ def three_workers(
     with Cluster(names, directory, standbys=standbys) as cluster:
         cluster.create_topics()
         faults = Faults(cluster, rng)
-        with Load(names, seed, profile.records_per_second):
+        with Load(names, seed, profile.records_per_second) as load:
             for name in ("w0", "w1", "w2"):
                 cluster.worker(name).start()
             cluster.await_progress()
@@ -150,7 +151,7 @@ def three_workers(
                 faults.supervise()
                 cluster.await_progress()
             faults.supervise()
-        report = verdict(cluster, rng, faults.supervise)
+        report = verdict(cluster, rng, load.huge, faults.supervise)
     kind = "three workers with standbys" if standbys else "three workers"
     return Result(kind, seed, profile.cluster_faults, faults.exits, time.monotonic() - began, report)
 
@@ -217,8 +218,14 @@ class Faults:
         return self.rng.choice(self.cluster.alive)
 
 
-def verdict(cluster: Cluster, rng: random.Random, supervise: Callable[[], None] = lambda: None) -> Report:
-    """Let the workers finish, ask their views, end them, and judge what they leave."""
+def verdict(
+    cluster: Cluster, rng: random.Random, huge: int, supervise: Callable[[], None] = lambda: None
+) -> Report:
+    """Let the workers finish, ask their views, end them, and judge what they leave.
+
+    Args:
+        huge: how many records of HUGE_BYTES were produced; the checker knows only what it finds in the log.
+    """
 
     def all_ready() -> bool:
         # one that was suspended may find itself fenced, and end, at any moment from now on
@@ -235,6 +242,9 @@ def verdict(cluster: Cluster, rng: random.Random, supervise: Callable[[], None] 
     expected = expected_of(world)
     report = check(world, expected)
     if not report.invalid:
+        letters = [letter for log in world.dead_letters.values() for letter in log]
+        found = sum(len(letter.value or b"") == HUGE_BYTES for letter in letters)
+        report.dead_missing += ["a huge record"] * (huge - found)
         report.views_wrong = views.wrong(answers, expected)
         report.stores_wrong = wrong_stores(cluster.names, cluster.directory)
     return report
