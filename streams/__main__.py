@@ -12,6 +12,7 @@ from faust.cli.base import cli
 from streams.demo.cli import demo
 from streams.kafka.cli import kafka
 from streams.provisioning import require_topics, topics
+from streams.settings import variables_help
 
 #: Commands that need no Faust app, and so no valid settings of one.
 OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "topics": topics}
@@ -24,9 +25,12 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
         cli.add_command(command, name)
     if arguments[:1] and arguments[0] in OWN:
         OWN[arguments[0]].main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
+    from faust.cli.faust import cli as faust_commands
+
     from streams.app import app, settings
 
-    if arguments[:1] == ["worker"] and "--help" not in arguments:
+    faust_commands.commands["worker"].epilog = variables_help()
+    if "worker" in arguments and "--help" not in arguments:
         require_topics(settings)
     app.main()
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics, missing_topics
-from streams.settings import InvalidSetting, Settings
+from streams.settings import InvalidSetting, Settings, variables_help
 from streams.topics import CATALOGUE, placed
 
 __all__ = ["require_topics", "topics"]
@@ -21,7 +21,7 @@ __all__ = ["require_topics", "topics"]
 T = TypeVar("T")
 
 
-@click.command("topics")
+@click.command("topics", epilog=variables_help())
 @click.option("--create", is_flag=True, help="Make those that are not there yet.")
 def topics(create: bool) -> None:
     """List the topics of the environment's settings; with --create, make them."""

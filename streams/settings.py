@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-__all__ = ["VARIABLES", "InvalidSetting", "Settings"]
+__all__ = ["VARIABLES", "InvalidSetting", "Settings", "variables_help"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_TOPIC_PREFIX", "delivery.", "begins the name of every topic"),
     Variable("TRACKER_PARTITIONS", "8", "partitions of the input topics and tables"),
     Variable("TRACKER_REPLICATION", "1", "replication factor of topics that are created"),
+    # Trap 17: workers that share a directory (or a port) cannot both start; RocksDB locks the directory.
     Variable("TRACKER_DATA_DIR", "data", "directory of the tables; each worker needs its own"),
     Variable("TRACKER_WEB_BIND", "127.0.0.1", "address that the web view binds to"),
     Variable("TRACKER_WEB_PORT", "6066", "port of the web view; each worker of a machine needs its own"),
@@ -48,6 +49,16 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_STANDBYS", "0", "hot copies of each table partition on other workers"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
+
+
+def variables_help(defaults: Mapping[str, str] = {}) -> str:
+    """Return what a command's help says at its end; `defaults` has what stands for another than ours."""
+    # click does not wrap a paragraph that begins so
+    lines = ["\b", "Environment:"]
+    for variable in VARIABLES:
+        default = defaults.get(variable.name, variable.default)
+        lines += [f"  {variable.name}  [default: {default}]", f"      {variable.help}"]
+    return "\n".join(lines)
 
 
 def duration_s(text: str) -> float:

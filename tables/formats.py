@@ -15,6 +15,7 @@ __all__ = ["DELIVERIES", "PERIOD_STATS", "index_entry"]
 
 _LAST_MS: Final = 2**63 - 1
 _ENTRY: Final = Struct(">BQ")
+# Trap 23: JSON was larger and slower to read and write, and without a version nothing could ever be changed.
 _encode = msgspec.msgpack.Encoder().encode
 
 

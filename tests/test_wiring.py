@@ -4,19 +4,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+from streams.settings import VARIABLES
+
 ROOT = Path(__file__).parent.parent
+ROUTES = {
+    "/live",
+    "/metrics",
+    "/ready",
+    "/v1/internal/messages",
+    "/v1/internal/totals",
+    "/v1/messages",
+    "/v1/messages/{messageId}",
+    "/v1/messages/{messageId}/report",
+    "/v1/stats",
+}
+#: An empty document; Faust always has either this or its statistics there.
+FAUSTS_INDEX = "/"
 PROGRAM = """
 import json
 from streams.app import app, lanes, MODULES
 app.finalize()
 app.discover()
-web = app.web.web_app
+# as Faust does when its web server starts; only then are the pages of its own added
+app.web.cors
+app.web.init_server()
 print(json.dumps({
     "agents": sorted(app.agents),
     "tables": sorted(app.tables),
     "inputs": sorted(lanes.topics),
     "read": sorted({topic for agent in app.agents.values() for topic in agent.channel.topics}),
-    "routes": sorted({route.resource.canonical for route in web.router.routes() if route.resource}),
+    "routes": sorted({resource.canonical for resource in app.web.web_app.router.resources()}),
     "bind": app.conf.web_bind,
 }))
 """
@@ -42,16 +59,13 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     assert app["agents"] == ["apply_requests", "apply_statuses"]
     assert app["tables"] == ["deliveries", "period_stats"]
     assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
-    assert {"/v1/messages", "/v1/messages/{messageId}", "/v1/stats", "/live", "/ready", "/metrics"} <= set(
-        app["routes"]
-    )
 
 
 def test_nothing_of_fausts_own_pages_shows_tables() -> None:
     """Faust's table pages show every value to anyone who asks, and it binds to all addresses by default."""
     app = json.loads(wiring().stdout)
 
-    assert not [route for route in app["routes"] if route.startswith(("/table", "/router", "/graph"))]
+    assert set(app["routes"]) == ROUTES | {FAUSTS_INDEX}
     assert app["bind"] == "127.0.0.1"
 
 
@@ -61,3 +75,20 @@ def test_a_bad_setting_stops_the_start_with_its_name() -> None:
 
     assert done.returncode == 1
     assert "TRACKER_PARTITIONS: cannot use 'eight': write a whole number from 1 to 1024" in done.stderr
+
+
+def test_the_help_of_a_worker_names_every_variable() -> None:
+    """Who asks the command finds what may be set, and what it is when unset."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "streams", "worker", "--help"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    for variable in VARIABLES:
+        assert f"{variable.name} [default: {variable.default}] {variable.help}" in said

@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.demo.traffic import Stream
+from streams.settings import Settings
 from streams.topics import PlacedTopic, names, placed
 
-DEFAULT_PREFIX = "delivery."
-DEFAULT_APP_ID = "delivery-tracker"
+DEFAULTS = {
+    "TRACKER_BROKER_URL": "an embedded broker",
+    "TRACKER_APP_ID": "delivery-tracker; a fresh one on a broker that you name",
+    "TRACKER_TOPIC_PREFIX": "delivery.; a fresh one on a broker that you name",
+    "TRACKER_PARTITIONS": "4",
+    "TRACKER_DATA_DIR": "always one of its own, gone afterwards",
+    "TRACKER_WEB_PORT": "6066; a free one if it is taken",
+}
+"""What stands for a variable that is not set, in words, where it is another than for a worker."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,23 @@ class Place:
         return placed(self.topic_prefix, self.partitions)
 
 
-def choose_place(environment: Mapping[str, str], *, own_broker: bool, partitions: int) -> Place:
-    """The usual names on a broker of our own, which is empty; fresh names on one that others use.
+def settings_from(environment: Mapping[str, str], *, partitions: int | None = None) -> Settings:
+    """Read the environment; what it leaves open gets the demonstration's own defaults.
 
-    Names that the environment sets are taken as they are.
+    These are the usual names on a broker of our own, which is empty, and fresh names on one that others use.
+
+    Raises:
+        InvalidSetting: names the first variable that cannot be used.
     """
-    fresh = "" if own_broker else f"demo-{int(time.time())}"
-    return Place(
-        app_id=environment.get("TRACKER_APP_ID") or fresh or DEFAULT_APP_ID,
-        topic_prefix=environment.get("TRACKER_TOPIC_PREFIX") or (f"{fresh}." if fresh else DEFAULT_PREFIX),
-        partitions=partitions,
-    )
+    defaults = {"TRACKER_PARTITIONS": DEFAULTS["TRACKER_PARTITIONS"]}
+    if environment.get("TRACKER_BROKER_URL"):
+        fresh = f"demo-{int(time.time())}"
+        defaults |= {"TRACKER_APP_ID": fresh, "TRACKER_TOPIC_PREFIX": f"{fresh}."}
+    given = {name: value for name, value in environment.items() if value}
+    asked = {} if partitions is None else {"TRACKER_PARTITIONS": str(partitions)}
+    return Settings.from_env({**defaults, **given, **asked})
+
+
+def place_of(settings: Settings) -> Place:
+    """Return where a run with these settings takes place."""
+    return Place(settings.app_id, settings.topic_prefix, settings.partitions)

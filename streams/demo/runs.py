@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streams.demo import summaries
-from streams.demo.places import Place, choose_place
+from streams.demo.places import Place, place_of
 from streams.demo.producing import Packer, bootstrap_servers, fill, open_producer, play, quiet_kafka_clients
 from streams.demo.readings import EventCounts, Lags, fetch_json
 from streams.demo.screens import Board, Screen
@@ -23,7 +22,8 @@ from streams.demo.watching import DemoFailed, Watcher
 from streams.demo.workers import WorkerProcess, web_port, worker_environment
 from streams.kafka.broker import EmbeddedKafka
 from streams.kafka.errors import EmbeddedKafkaError
-from streams.kafka.topics import create_topics
+from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics
+from streams.settings import Settings
 
 IN_MEMORY = 100_000
 """Messages whose records are generated while the broker starts; of more, while they are produced."""
@@ -33,14 +33,13 @@ IN_MEMORY = 100_000
 class Options:
     """What was asked for."""
 
+    settings: Settings
+    own_broker: bool = True
     messages: int | None = None
     rate: float = 200.0
     exits: bool = False
     seed: int = DEFAULT_SEED
-    partitions: int = 4
     keep: bool = False
-    broker_url: str | None = None
-    replication: int = 1
 
 
 @dataclass
@@ -88,7 +87,7 @@ async def demonstrate(options: Options, screen: Screen, started_at: float) -> No
                 await _run(run, stack)
     except Stopped:
         run.say("stopped")
-    except (DemoFailed, EmbeddedKafkaError) as error:
+    except (DemoFailed, EmbeddedKafkaError, PartitionMismatch, TopicsRefused) as error:
         raise DemoFailed(f"{error}\nlogs are in {directory}") from error
     if options.keep:
         run.say(f"kept: {directory}")
@@ -97,16 +96,15 @@ async def demonstrate(options: Options, screen: Screen, started_at: float) -> No
 
 
 def _new_run(options: Options, screen: Screen, started_at: float, directory: Path) -> Run:
-    place = choose_place(os.environ, own_broker=options.broker_url is None, partitions=options.partitions)
     worker = WorkerProcess({}, directory / "worker.log")
-    return Run(options, screen, started_at, directory, Stopper(), place, worker)
+    return Run(options, screen, started_at, directory, Stopper(), place_of(options.settings), worker)
 
 
 async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
-    options, place = run.options, run.place
+    options, place, settings = run.options, run.place, run.options.settings
     generating = in_thread(lambda: _prepared(options, run.tally))
     broker_url = await _broker(run, stack)
-    await run.stopper.wait(create_topics(broker_url, place.topics(), replication=options.replication))
+    await run.stopper.wait(create_topics(broker_url, place.topics(), replication=settings.replication))
     bootstrap = bootstrap_servers(broker_url)
     packer = Packer(await stack.enter_async_context(open_producer(bootstrap)), place.inputs, place.partitions)
     lags = await stack.enter_async_context(
@@ -118,7 +116,8 @@ async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
         topic_prefix=place.topic_prefix,
         partitions=place.partitions,
         data_dir=run.directory / "data",
-        web_port=web_port(),
+        web_bind=settings.web_bind,
+        web_port=web_port(settings.web_port),
     )
     stack.push_async_callback(_stop_worker, run)
     samples = await run.stopper.wait(generating)
@@ -130,9 +129,9 @@ async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
 
 async def _broker(run: Run, stack: contextlib.AsyncExitStack) -> str:
     """The broker that was named, or an embedded one that lasts as long as the run."""
-    if run.options.broker_url is not None:
-        run.say(f"broker: {run.options.broker_url}")
-        return run.options.broker_url
+    if not run.options.own_broker:
+        run.say(f"broker: {run.options.settings.broker_url}")
+        return run.options.settings.broker_url
     broker = EmbeddedKafka(run.directory / "kafka", say=run.say)
     run.say("starting an embedded Kafka broker")
     stack.push_async_callback(_stop_broker, broker)
@@ -151,7 +150,7 @@ def _prepared(options: Options, tally: Tally) -> Iterable[Sample]:
 
 def _traffic(options: Options) -> Traffic:
     traffic = Traffic(options.messages, options.rate, seed=options.seed)
-    if options.partitions == 1:  # nothing can lie on a wrong one
+    if options.settings.partitions == 1:  # nothing can lie on a wrong one
         traffic = replace(traffic, faults=replace(traffic.faults, misplaced=0.0))
     return traffic
 

@@ -17,8 +17,6 @@ from streams.kafka import watchdog
 STOP_S = 4.5
 """A worker that has not gone by then is killed: with the broker after it, everything must end within 10 s."""
 
-USUAL_WEB_PORT = 6066
-
 
 @dataclass
 class WorkerProcess:
@@ -117,7 +115,14 @@ class WorkerProcess:
 
 
 def worker_environment(
-    *, broker_url: str, app_id: str, topic_prefix: str, partitions: int, data_dir: Path, web_port: int
+    *,
+    broker_url: str,
+    app_id: str,
+    topic_prefix: str,
+    partitions: int,
+    data_dir: Path,
+    web_port: int,
+    web_bind: str = "127.0.0.1",
 ) -> dict[str, str]:
     """The settings of a worker, under the names that they have in the environment."""
     return {
@@ -126,13 +131,12 @@ def worker_environment(
         "TRACKER_TOPIC_PREFIX": topic_prefix,
         "TRACKER_PARTITIONS": str(partitions),
         "TRACKER_DATA_DIR": str(data_dir),
-        # a container publishes the port, and asks for another address
-        "TRACKER_WEB_BIND": os.environ.get("TRACKER_WEB_BIND") or "127.0.0.1",
+        "TRACKER_WEB_BIND": web_bind,  # a container publishes the port, and asks for another address
         "TRACKER_WEB_PORT": str(web_port),
     }
 
 
-def web_port(wished: int = USUAL_WEB_PORT) -> int:
+def web_port(wished: int) -> int:
     """The wished port if nobody has it, else one that is free now."""
     for port in (wished, 0):
         with socket.socket() as probe:

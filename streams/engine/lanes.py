@@ -5,7 +5,7 @@ producer had fenced its predecessor, then at the end of its own last commit. It 
 ``start <= stand < end``, without the records below its stand. A batch that ends earlier is a redelivery and
 is dropped. One that starts later is a hole: it is dropped, and the consumer is sought back to the stand.
 This one rule covers what polls, seeks, cancellations and rebalances can do to a batch on its way
-(traps 2, 4, 13 and 15).
+(trap 2, trap 4, trap 13, trap 15).
 """
 
 from __future__ import annotations

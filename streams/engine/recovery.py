@@ -71,6 +71,7 @@ class BatchRecovery(Recovery):
 
     def _offsets_of(self, tp: TP) -> Counter[TP] | None:
         if tp in self.active_tps:
+            # Trap 6: with recovery_buffer_size=1 Faust goes on applying our own writes after recovery
             return self.active_offsets if self.in_recovery else None
         return self.standby_offsets if tp in self.standby_tps else None
 

@@ -144,6 +144,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         await self.call_thread(self._seek_noted, offsets)
 
     async def _seek_noted(self, offsets: Mapping[TP, int]) -> None:
+        # Trap 15: in the consumer's thread, or a poll between seek and note is covered from the wrong offset
         consumer = self._ensure_consumer()
         assigned = consumer.assignment()
         for tp, offset in offsets.items():

@@ -141,8 +141,9 @@ def _sha256(path: Path) -> str:
 def fetch_with_jgo(coordinate: str, workspace: Path) -> Path:
     """Fetch one jar by its exact coordinate, in pure Python.
 
-    The lock was resolved when it was written, so no POM is read here. jgo's environments are not used at all:
-    their `classpath` leaves out the modular jars, and to tell these apart jgo looks for a JDK to download.
+    The lock was resolved when it was written, so no POM is read here. Trap 21: jgo's environments are not
+    used at all: their `classpath` leaves out the modular jars, and to tell these apart jgo looks for a JDK to
+    download.
     """
     group, artifact_id, version = coordinate.split(":")
     artifact = _maven(workspace).project(group, artifact_id).at_version(version).artifact()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streams.demo.places import choose_place
 from streams.demo.readings import Metrics, parse_metrics
 from streams.demo.screens import Board, LineScreen, board_line, board_table
 from streams.demo.summaries import delivered, differences, summary
@@ -101,14 +100,3 @@ def test_a_delivered_message_is_told_on_one_line() -> None:
     """From its record; what is not known is left out."""
     record = {"messageId": "m-1", "provider": "meta", "channel": "sms"}
     assert delivered(record) == "m-1 by meta as sms"
-
-
-def test_a_foreign_broker_gets_fresh_names() -> None:
-    """Names that the environment sets are kept; our own broker is empty and gets the usual ones."""
-    own = choose_place({}, own_broker=True, partitions=4)
-    foreign = choose_place({}, own_broker=False, partitions=4)
-    named = choose_place({"TRACKER_TOPIC_PREFIX": "x."}, own_broker=False, partitions=4)
-
-    assert (own.app_id, own.inputs["statuses"]) == ("delivery-tracker", "delivery.statuses")
-    assert foreign.app_id != own.app_id and foreign.topic_prefix != own.topic_prefix
-    assert named.events == "x.events"

