@@ -79,8 +79,6 @@ class TableReader:
 
     def held(self) -> frozenset[int]:
         """Return the partitions that are recovered and open here."""
-        if not self._app.tables.actives_ready or self._app.rebalancing:
-            return frozenset()
         return self._app.lanes.numbers()
 
     def holder(self, partition: int) -> str | None:
@@ -99,7 +97,7 @@ class TableReader:
             return False, "the worker has not joined its group yet"
         if app.rebalancing:
             return False, "the group is rebalancing"
-        if not app.tables.actives_ready:
+        if not app.lanes.is_open:
             return False, "tables are being recovered from their changelogs"
         return True, f"partitions {sorted(self.held())}"
 

@@ -185,7 +185,7 @@ class Lane:
 class Lanes:
     """All lanes of a worker.
 
-    Lanes are closed from a revoke until the stands of the next generation are known: nothing is queued,
+    Lanes are closed from a revoke until the tables are recovered in the next generation: nothing is queued,
     nothing is begun.
     """
 
@@ -199,6 +199,8 @@ class Lanes:
         self.turn = asyncio.Lock()
         self.collector = Collector()
         self._began = False
+        self._stopped = False
+        self._opened_in: int | None = None
         self._lanes: dict[int, Lane] = {}
         self._counters: dict[tuple[int, str], Any] = {}
         metrics.QUEUED.set_function(lambda: sum(lane.queued for lane in self._lanes.values()))
@@ -221,7 +223,9 @@ class Lanes:
         return {tp for tp in partitions if tp.partition not in full or tp.topic not in self.topics}
 
     def open(self, stands: Mapping[TP, int]) -> None:
-        """Begin a generation: each input partition's lane stands at its offset."""
+        """Let each input partition's lane stand at its offset; they begin when recovery is complete."""
+        if self._stopped:
+            return
         by_number: dict[int, dict[str, int]] = {}
         for tp, offset in stands.items():
             by_number.setdefault(tp.partition, {})[tp.topic] = offset
@@ -231,8 +235,15 @@ class Lanes:
             if number not in self._lanes:
                 self._lanes[number] = Lane(number, self)
             self._lanes[number].open(offsets)
-        self.is_open = True
+        # a worker that got nothing has nothing to recover
+        self.is_open = not stands
+        self._opened_in = self.generation()
         self.collector.take_over()
+
+    def begin(self, recovered: int) -> None:
+        """Take up work, if the tables were recovered in the generation that the lanes were opened in."""
+        if recovered == self._opened_in == self.generation() and not self._stopped:
+            self.is_open = True
 
     async def close(self) -> None:
         """Drop what is queued and await the commits in flight (trap 1).
@@ -241,6 +252,7 @@ class Lanes:
             TimeoutError: a commit did not end; its outcome is unknown, so the worker must not go on.
         """
         self.is_open = False
+        self._opened_in = None
         for lane in self._lanes.values():
             lane.drop_queue()
         deadline = time.monotonic() + CLOSING_S
@@ -251,6 +263,7 @@ class Lanes:
 
     async def stop(self) -> None:
         """Close, and end the lanes whatever they do: recovery finds out what became of a commit."""
+        self._stopped = True
         try:
             await self.close()
         except TimeoutError as error:

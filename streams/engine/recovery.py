@@ -8,12 +8,13 @@ takes a hole for a complete log (``faust/tables/recovery.py``, ``_slurp_changelo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
 from faust.exceptions import ConsistencyError
 from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import Recovery, ServiceStopped
 from faust.types import TP
 from mode import Service
 
@@ -21,6 +22,9 @@ from streams.engine import metrics
 from streams.engine.batches import HOLE, Batch, uncovered
 
 __all__ = ["BatchRecovery", "BatchTableManager"]
+
+#: Seconds after which a hole that is still there is sought again.
+SEEK_AGAIN_S = 2.0
 
 E_TRUNCATED = """\
 The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to \
@@ -30,6 +34,39 @@ what the changelog still holds, and check that the topic's cleanup.policy is com
 
 class BatchRecovery(Recovery):
     """Applies changelog batches under the coverage rule, and crashes rather than guesses."""
+
+    #: The generation in which recovery was last complete, or is just about to be.
+    completing: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._sought: dict[TP, tuple[int, float]] = {}
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Let the lanes begin, then seek once more to what was reached.
+
+        Faust clears its queues when flow is resumed, and a batch that was polled a moment before would be
+        missed only when the next one comes, which may take long.
+        """
+        self.completing = generation_id
+        await super().on_recovery_completed(generation_id)
+        if generation_id == self.app.consumer_generation_id:
+            stands = self.app.lanes.stands()  # type: ignore[attr-defined]
+            standbys = {tp: (self.standby_offsets[tp] or -1) + 1 for tp in self.standby_tps}
+            await self.app.consumer.seek_noted({**stands, **standbys})  # type: ignore[attr-defined]
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        """Crash when the broker does not answer in time.
+
+        mode reports a timeout as "stopped", on which Faust ends its recovery loop in silence: the worker
+        would hold its partitions and do nothing.
+        """
+        try:
+            await super()._wait(coro, timeout=timeout)
+        except ServiceStopped:
+            if self.should_stop:
+                raise
+            raise TimeoutError(f"recovery: the broker did not answer within {timeout} s") from None
 
     def _set_recovery_started(self) -> None:
         # Faust clears this at the top of its own loop; left set, a second recovery would end at once
@@ -82,9 +119,13 @@ class BatchRecovery(Recovery):
 
     async def _heal(self, batch: Batch, stand: int) -> None:
         """Trap 14: never move the persisted offset over a hole, the store would pass for complete."""
+        tp = TP(batch.topic, batch.partition)
+        sought, at = self._sought.get(tp, (-1, 0.0))
+        if sought == stand and time.monotonic() - at < SEEK_AGAIN_S:
+            return  # polled before the seek took effect
+        self._sought[tp] = (stand, time.monotonic())
         metrics.CHANGELOG_HOLES.inc()
         self.log.info("hole in the changelog before %r, seeking back to %d", batch, stand)
-        tp = TP(batch.topic, batch.partition)
         await self.app.consumer.seek_noted({tp: stand})  # type: ignore[attr-defined]
 
     def _end_when_complete(self) -> None:

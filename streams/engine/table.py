@@ -61,9 +61,13 @@ class TransactionalStore(SerializedStore):  # type: ignore[type-arg]
             self._open.popitem()[1].close()
 
     def reset_state(self) -> None:
-        """Remove the local data of every open partition (Faust's ``reset`` command)."""
-        while self._open:
-            self._open.popitem()[1].destroy()
+        """Remove the local data of every partition (Faust's ``reset`` command).
+
+        Raises:
+            Exception: RocksDB's, when a running worker holds a partition.
+        """
+        for path in sorted(Path(self.app.conf.tabledir).glob(f"{self.table_name}-*.db")):
+            PartitionStore(path, self.table.format).destroy()
 
     async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: the changelog is the backup."""

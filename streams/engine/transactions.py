@@ -149,11 +149,15 @@ class PartitionTransactions(TransactionManager):
         await self._lanes.close()
 
     async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP]) -> None:
-        """Fence, then ask where the lanes stand. Faust awaits this before recovery and before it seeks."""
+        """Fence, then ask where the lanes stand. Faust awaits this before recovery and before it seeks.
+
+        A partition that stays is fenced anew, too: the broker acknowledges a commit before it has written its
+        markers, and until then the group's offset and the changelog's end are those before it.
+        """
         inputs = [tp for tp in assigned if tp.topic in self._lanes.topics and not self._is_standby(tp)]
         numbers = {tp.partition for tp in inputs}
-        await asyncio.gather(*(self._close(number) for number in set(self.producers) - numbers))
-        await asyncio.gather(*(self._open(number) for number in numbers - set(self.producers)))
+        await self._close_all()
+        await asyncio.gather(*(self._open(number) for number in numbers))
         self._lanes.open(await self.consumer.stands(inputs))  # type: ignore[attr-defined]
 
     def _is_standby(self, tp: TP) -> bool:
@@ -175,13 +179,14 @@ class PartitionTransactions(TransactionManager):
         await producer.start()
         self.producers[number] = producer
 
-    async def _close(self, number: int) -> None:
-        await self.producers.pop(number).stop()
+    async def _close_all(self) -> None:
+        closing, self.producers = list(self.producers.values()), {}
+        await asyncio.gather(*(producer.stop() for producer in closing))
 
     async def on_stop(self) -> None:
         """Trap 16: the lanes first (their commit in flight), then the producers."""
         await self._lanes.stop()
-        await asyncio.gather(*(self._close(number) for number in list(self.producers)))
+        await self._close_all()
 
     async def commit(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         """Leave Faust's timed commits out; see `commit` above."""

@@ -7,12 +7,14 @@ covers is noted there, in the same step as the seek or the fetch that it describ
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
+from faust.exceptions import ConsistencyError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -22,6 +24,8 @@ from streams.engine.batches import Batch
 from streams.engine.transactions import PartitionTransactions
 
 __all__ = ["BatchConsumer", "Transport"]
+
+log = logging.getLogger(__name__)
 
 #: How long the broker may hold a fetch that finds nothing. Trap 18: aiokafka has one fetch per broker in
 #: flight, and one that asks for idle partitions only holds up the busy ones; Faust fixes it at 1,500 ms.
@@ -102,8 +106,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 self._covered.setdefault(ensure_TP(tp), state.position)
         polled = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         if self._assignment(consumer) is not assignment:
-            return []  # of an old assignment: its notes are gone, its positions are sought again
+            self._rewind(consumer, polled)
+            return []
         return self._batches(assignment, active_partitions, polled)
+
+    def _rewind(self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, list[Any]]) -> None:
+        """Undo a poll that began before a rebalance and drained records of the new assignment.
+
+        Its records are thrown away, so a position that was sought meanwhile must not stay behind them: the
+        next batch would claim them.
+        """
+        assigned = consumer.assignment()
+        for tp, records in polled.items():
+            if tp in assigned:
+                consumer.seek(tp, self._covered.get(ensure_TP(tp), records[0].offset))
 
     def _batches(
         self, assignment: Any, active: set[TP], polled: Mapping[TopicPartition, list[Any]]
@@ -161,15 +177,37 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _stands(self, partitions: list[TP]) -> Mapping[TP, int]:
         consumer = self._ensure_consumer()
         tps = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
-        committed = dict(zip(tps, await asyncio.gather(*(consumer.committed(tp) for tp in tps)), strict=True))
-        unknown = [tp for tp in tps if committed[tp] is None]
-        first = await consumer.beginning_offsets(unknown) if unknown else {}
-        return {ensure_TP(tp): first[tp] if committed[tp] is None else committed[tp] for tp in tps}
+        committed = await asyncio.gather(*(consumer.committed(tp) for tp in tps))
+        first, end = await asyncio.gather(consumer.beginning_offsets(tps), consumer.end_offsets(tps))
+        return {
+            ensure_TP(tp): _checked(tp, offset, first[tp], end[tp])
+            for tp, offset in zip(tps, committed, strict=True)
+        }
 
     async def log_ends(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
         """Return the log end of each partition, as the broker says now."""
         ends: Mapping[TP, int] = await self.call_thread(self._ensure_consumer().end_offsets, list(partitions))
         return ends
+
+
+def _checked(tp: TopicPartition, committed: int | None, first: int, end: int) -> int:
+    """Return where a lane stands, if that is a place in the log."""
+    if committed is None:
+        return first
+    if committed > end:
+        raise ConsistencyError(
+            f"the group's offset of {tp.topic}/{tp.partition} is {committed}, but the log ends at {end}: the "
+            "broker has lost acknowledged records, or the topic was made anew under a group that had read it"
+        )
+    if committed < first:
+        log.error(
+            "records %d to %d of %s/%d expired before they were read: retention is shorter than the outage",
+            committed,
+            first - 1,
+            tp.topic,
+            tp.partition,
+        )
+    return committed
 
 
 class BatchConsumer(driver.Consumer):
@@ -195,9 +233,16 @@ class BatchConsumer(driver.Consumer):
         return await self._thread.log_ends(partitions)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek the input partitions to where their lanes stand; changelogs are recovery's."""
-        stands = self.app.lanes.stands()  # type: ignore[attr-defined]
+        """Seek the input partitions to where their lanes stand, and open the lanes.
+
+        Faust asks for this when recovery is complete. A recovery of an earlier generation may still come to
+        its end while a new one begins: it must not open lanes whose tables are not recovered yet.
+        """
+        lanes: Any = self.app.lanes  # type: ignore[attr-defined]
+        recovered = self.app.tables.recovery.completing  # type: ignore[attr-defined]
+        stands = lanes.stands()
         await self._thread.seek_noted(stands)
+        lanes.begin(recovered)
         return dict(stands)
 
     def _new_offset(self, tp: TP) -> None:

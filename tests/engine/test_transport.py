@@ -1,0 +1,103 @@
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import TopicPartition
+from faust.types import TP
+
+from streams.engine.batches import Batch
+from streams.engine.transport import BatchConsumerThread
+from tests.engine.records import Record
+
+INPUT, OTHER = TP("input", 3), TP("input", 4)
+
+
+class Polls:
+    """A consumer's thread without its consumer, over an assignment of which each position is set by hand."""
+
+    def __init__(self) -> None:
+        # without Faust's __init__, which wants a consumer: all that _batches looks at
+        self.thread: Any = object.__new__(BatchConsumerThread)
+        thread = self.thread
+        thread.app = SimpleNamespace(lanes=SimpleNamespace(has_work=lambda: True))
+        thread._covered = {INPUT: 10, OTHER: 20}
+        self.states = {
+            TopicPartition(*tp): SimpleNamespace(has_valid_position=True, position=position, lso=None)
+            for tp, position in thread._covered.items()
+        }
+
+    def move(self, tp: TP, position: int) -> None:
+        self.states[TopicPartition(*tp)].position = position
+
+    def poll(self, active: set[TP], *offsets: int) -> list[tuple[TP, int, int, list[int]]]:
+        """Return the batches of a poll that brought records of INPUT."""
+        assignment = SimpleNamespace(tps=list(self.states), state_value=self.states.__getitem__)
+        polled = {TopicPartition(*INPUT): [Record(offset) for offset in offsets]} if offsets else {}
+        return [shape(batch) for batch in self.thread._batches(assignment, active, polled)]
+
+
+def shape(batch: Batch) -> tuple[TP, int, int, list[int]]:
+    return (
+        TP(batch.topic, batch.partition),
+        batch.start,
+        batch.end,
+        [record.offset for record in batch.records],
+    )
+
+
+def test_a_batch_covers_from_the_note_to_the_position() -> None:
+    """Not from its first record to its last: offsets around them are passed without a record."""
+    polls = Polls()
+    polls.move(INPUT, 16)
+
+    assert polls.poll({INPUT, OTHER}, 12, 14) == [(INPUT, 10, 16, [12, 14])]
+
+
+def test_control_records_alone_make_a_batch_without_records() -> None:
+    """The position passed them, which recovery and lanes must learn (trap 7)."""
+    polls = Polls()
+    polls.move(INPUT, 12)
+
+    assert polls.poll({INPUT, OTHER}) == [(INPUT, 10, 12, [])]
+
+
+def test_each_batch_begins_where_the_last_one_ended() -> None:
+    """The note moves with the batch, and a position that stays makes none."""
+    polls = Polls()
+    polls.move(INPUT, 12)
+    polls.poll({INPUT, OTHER}, 10, 11)
+    assert polls.poll({INPUT, OTHER}) == []
+
+    polls.move(INPUT, 15)
+
+    assert polls.poll({INPUT, OTHER}, 12) == [(INPUT, 12, 15, [12])]
+
+
+def test_inactive_partitions_make_no_batch_and_keep_their_note() -> None:
+    """What a paused partition passed is told with its next batch."""
+    polls = Polls()
+    polls.move(INPUT, 12)
+    assert polls.poll({OTHER}) == []
+
+    polls.move(INPUT, 14)
+
+    assert polls.poll({INPUT, OTHER}, 13) == [(INPUT, 10, 14, [13])]
+
+
+def test_partitions_without_a_note_or_a_position_make_no_batch() -> None:
+    """Nothing is said about offsets of which it is not known whether they were read."""
+    polls = Polls()
+    polls.move(INPUT, 12)
+    polls.move(OTHER, 22)
+    del polls.thread._covered[INPUT]
+    polls.states[TopicPartition(*OTHER)].has_valid_position = False
+
+    assert polls.poll({INPUT, OTHER}, 10) == []
+    assert polls.thread._covered == {OTHER: 20}
+
+
+def test_a_position_behind_the_note_makes_no_batch() -> None:
+    """A seek back is noted by who seeks; a batch never covers backwards."""
+    polls = Polls()
+    polls.move(INPUT, 8)
+
+    assert polls.poll({INPUT, OTHER}) == []
