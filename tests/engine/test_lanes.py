@@ -238,7 +238,8 @@ async def test_a_topic_without_a_stand_is_dropped(worker: Worker, lane: Lane) ->
     worker.put(lane, batch(0, 5, topic="other"))
     await settle()
 
-    assert worker.commits == worker.seeks == []
+    assert not worker.commits
+    assert not worker.seeks
 
 
 async def test_a_large_batch_is_cut_into_units() -> None:
@@ -342,7 +343,8 @@ async def test_a_lane_that_waited_for_its_turn_while_lanes_closed_drops_its_work
         worker.is_open = False
     await settle()
 
-    assert worker.parts == worker.commits == []
+    assert not worker.parts
+    assert not worker.commits
     assert not lane.busy
 
 
@@ -505,6 +507,7 @@ async def test_closing_awaits_the_commit_in_flight_and_drops_what_is_queued(lane
     await asyncio.sleep(0.01)
     await lanes.poll(batch(5, 9))
     assert not closing.done()
+    assert lanes._lanes[3].queued == 0
     assert lanes.done == []
 
     lanes.go_on.set()
