@@ -49,6 +49,15 @@ class Batch:
         rest = [record for record in self.records if record.offset >= offset]
         return Batch(self.topic, self.partition, offset, self.end, rest)
 
+    def split(self, limit: int) -> tuple[Batch, Batch | None]:
+        """Return the first `limit` records of this batch, and the rest if there is one."""
+        records = self.records
+        if len(records) <= limit:
+            return self, None
+        middle = records[limit].offset
+        first = Batch(self.topic, self.partition, self.start, middle, records[:limit])
+        return first, Batch(self.topic, self.partition, middle, self.end, records[limit:])
+
     def cut(self, limit: int) -> list[Batch]:
         """Return this batch as contiguous batches of at most `limit` records."""
         records = self.records

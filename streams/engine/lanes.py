@@ -129,10 +129,10 @@ class Lane:
             covered = await self._uncovered(batch, ends.get(batch.topic))
             if covered is None:
                 continue
-            first, *rest = covered.cut(room)
-            for part in reversed(rest):
-                self._queue.appendleft((part, generation, handler))
-                self.queued += len(part)
+            first, rest = covered.split(room)
+            if rest is not None:
+                self._queue.appendleft((rest, generation, handler))
+                self.queued += len(rest)
             work.append((first, handler))
             ends[batch.topic] = first.end
             room -= max(1, len(first))

@@ -52,7 +52,8 @@ class BatchRecovery(Recovery):
         await super().on_recovery_completed(generation_id)
         if generation_id == self.app.consumer_generation_id:
             stands = self.app.lanes.stands()  # type: ignore[attr-defined]
-            standbys = {tp: (self.standby_offsets[tp] or -1) + 1 for tp in self.standby_tps}
+            known = {tp: self.standby_offsets[tp] for tp in self.standby_tps}
+            standbys = {tp: 0 if offset is None else offset + 1 for tp, offset in known.items()}
             await self.app.consumer.seek_noted({**stands, **standbys})  # type: ignore[attr-defined]
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
@@ -71,6 +72,7 @@ class BatchRecovery(Recovery):
     def _set_recovery_started(self) -> None:
         # Faust clears this at the top of its own loop; left set, a second recovery would end at once
         self.signal_recovery_end.clear()
+        self._sought.clear()
         super()._set_recovery_started()
 
     @Service.task

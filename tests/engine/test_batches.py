@@ -80,3 +80,12 @@ def test_whatever_is_delivered_each_record_is_applied_once_and_in_order(
 
     assert applied == log
     assert [start for start, _ in covered] == [0, *(end for _, end in covered[:-1])]
+
+
+def test_a_batch_is_split_where_a_unit_is_full() -> None:
+    """What does not fit into the unit stays one batch, so that it is not applied in crumbs later."""
+    first, rest = batch(0, 12, 1, 2, 5, 6, 9).split(2)
+
+    assert rest is not None
+    assert (shape(first), shape(rest)) == ((0, 5, [1, 2]), (5, 12, [5, 6, 9]))
+    assert batch(0, 3, 0, 1).split(2)[1] is None
