@@ -1,11 +1,13 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
+from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from streams.engine.batches import Batch
-from streams.engine.transport import BatchConsumerThread
+from streams.engine.transport import BatchConsumerThread, _checked
 from tests.engine.records import Record
 
 INPUT, OTHER = TP("input", 3), TP("input", 4)
@@ -101,3 +103,46 @@ def test_a_position_behind_the_note_makes_no_batch() -> None:
     polls.move(INPUT, 8)
 
     assert polls.poll({INPUT, OTHER}) == []
+
+
+class Sought:
+    """A consumer that only remembers where it was sought."""
+
+    def __init__(self) -> None:
+        self.positions: dict[TP, int] = {}
+
+    def assignment(self) -> set[TP]:
+        return {INPUT, OTHER}
+
+    def seek(self, tp: TP, offset: int) -> None:
+        self.positions[tp] = offset
+
+
+def test_a_poll_that_straddled_a_rebalance_is_rewound() -> None:
+    """What it drained is thrown away, so the next batch must not claim it."""
+    polls, consumer = Polls(), Sought()
+    del polls.thread._covered[OTHER]
+    gone = TopicPartition("input", 9)
+    drained = {TopicPartition(*INPUT): [Record(12)], TopicPartition(*OTHER): [Record(23)], gone: [Record(1)]}
+
+    polls.thread._rewind(consumer, drained)
+
+    assert consumer.positions == {INPUT: 10, OTHER: 23}
+
+
+@pytest.mark.parametrize(("committed", "stand"), [(None, 5), (5, 5), (7, 7), (9, 9)])
+def test_a_lane_stands_at_the_groups_offset_or_at_the_logs_start(committed: int | None, stand: int) -> None:
+    """A group that has never committed begins with what the log still has."""
+    assert _checked(TopicPartition(*INPUT), committed, 5, 9) == stand
+
+
+def test_an_offset_beyond_the_log_stops_the_worker() -> None:
+    """Else new records up to the old offset would be passed over in silence."""
+    with pytest.raises(ConsistencyError, match="the log ends at 9"):
+        _checked(TopicPartition(*INPUT), 10, 5, 9)
+
+
+def test_records_that_expired_unread_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """They are gone; the worker goes on with what is there, and says so."""
+    assert _checked(TopicPartition(*INPUT), 3, 5, 9) == 3
+    assert "records 3 to 4 of input/3 expired" in caplog.text
