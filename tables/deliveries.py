@@ -12,5 +12,11 @@ if TYPE_CHECKING:
     from streams.engine.table import Table
 
 deliveries = cast(
-    "Table[Delivery]", app.Table("deliveries", format=DELIVERIES, partitions=settings.partitions)
+    "Table[Delivery]",
+    app.Table(
+        "deliveries",
+        format=DELIVERIES,
+        partitions=settings.partitions,
+        help="messageId → the delivery of that message",
+    ),
 )

@@ -12,5 +12,11 @@ if TYPE_CHECKING:
     from streams.engine.table import Table
 
 period_stats = cast(
-    "Table[Cell]", app.Table("period_stats", format=PERIOD_STATS, partitions=settings.partitions)
+    "Table[Cell]",
+    app.Table(
+        "period_stats",
+        format=PERIOD_STATS,
+        partitions=settings.partitions,
+        help="minute and provider → what happened then; provider → how all deliveries stand",
+    ),
 )
