@@ -14,7 +14,7 @@ from rich.table import Table
 
 from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics, missing_topics
 from streams.settings import InvalidSetting, Settings, variables_help
-from streams.topics import CATALOGUE, placed
+from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
 
 __all__ = ["require_topics", "topics"]
 
@@ -30,8 +30,8 @@ def topics(create: bool) -> None:
     except InvalidSetting as error:
         raise click.ClickException(str(error)) from error
     if create:
-        specs = placed(settings.topic_prefix, settings.partitions)
-        made = _asked(create_topics(settings.broker_url, specs, replication=settings.replication), settings)
+        inputs_and_outputs = placed(settings.topic_prefix, settings.partitions)
+        made = _made([*inputs_and_outputs, *changelogs(settings.app_id, settings.partitions)], settings)
         print(f"made {', '.join(made)}" if made else "all topics were there")
         return
     table = Table("topic", "key", "value", "holds")
@@ -41,11 +41,16 @@ def topics(create: bool) -> None:
 
 
 def require_topics(settings: Settings) -> None:
-    """Exit with a message when the topics are not as a worker needs them."""
+    """Exit with a message when the topics are not as a worker needs them; make its changelogs."""
     specs = placed(settings.topic_prefix, settings.partitions)
     missing = _asked(missing_topics(settings.broker_url, specs), settings)
     if missing:
         sys.exit(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
+    _made(changelogs(settings.app_id, settings.partitions), settings)
+
+
+def _made(specs: list[PlacedTopic], settings: Settings) -> list[str]:
+    return _asked(create_topics(settings.broker_url, specs, replication=settings.replication), settings)
 
 
 def _asked(asking: Coroutine[Any, Any, T], settings: Settings) -> T:

@@ -8,7 +8,17 @@ from typing import Final, NamedTuple
 
 from streams.messages import Event, StatusCallback, TrackRequest
 
-__all__ = ["CATALOGUE", "Names", "PlacedTopic", "TopicSpec", "co_partitioned", "names", "placed"]
+__all__ = [
+    "CATALOGUE",
+    "TABLES",
+    "Names",
+    "PlacedTopic",
+    "TopicSpec",
+    "changelogs",
+    "co_partitioned",
+    "names",
+    "placed",
+]
 
 DAY_MS: Final = 86_400_000
 INPUT_BYTES: Final = 16 * 1024 * 1024
@@ -103,6 +113,20 @@ def names(prefix: str) -> Names:
 def co_partitioned(prefix: str) -> tuple[str, ...]:
     """Return the full names of the topics that lanes read."""
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
+
+
+TABLES: Final = ("deliveries", "period_stats")
+"""The tables, each of which Kafka holds in a changelog."""
+
+
+def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
+    """Return the tables' changelogs as they are created; Faust gives them their names.
+
+    Made before a worker joins its group: an assignor whose metadata lacks a changelog leaves it out of the
+    assignment, and the table would not be recovered.
+    """
+    config = {"cleanup.policy": "compact", "max.message.bytes": str(INPUT_BYTES)}
+    return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config) for table in TABLES]
 
 
 def placed(prefix: str, partitions: int) -> list[PlacedTopic]:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from streams.settings import VARIABLES
+from streams.topics import TABLES, changelogs
 
 ROOT = Path(__file__).parent.parent
 ROUTES = {
@@ -31,6 +32,7 @@ app.web.init_server()
 print(json.dumps({
     "agents": sorted(app.agents),
     "tables": sorted(app.tables),
+    "changelogs": sorted(table.changelog_topic_name for table in app.tables.values()),
     "inputs": sorted(lanes.topics),
     "read": sorted({topic for agent in app.agents.values() for topic in agent.channel.topics}),
     "routes": sorted({resource.canonical for resource in app.web.web_app.router.resources()}),
@@ -57,7 +59,8 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     app = json.loads(done.stdout)
 
     assert app["agents"] == ["apply_requests", "apply_statuses"]
-    assert app["tables"] == ["deliveries", "period_stats"]
+    assert app["tables"] == list(TABLES) == ["deliveries", "period_stats"]
+    assert app["changelogs"] == [topic.name for topic in changelogs("delivery-tracker", 8)]
     assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
 
 

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.codec import zstd_encode
 from aiokafka.record._crecords import default_records
 from aiokafka.structs import OffsetAndMetadata
+from faust.exceptions import ConsistencyError
 from faust.transport.consumer import TransactionManager
 from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
@@ -156,9 +157,22 @@ class PartitionTransactions(TransactionManager):
         """
         inputs = [tp for tp in assigned if tp.topic in self._lanes.topics and not self._is_standby(tp)]
         numbers = {tp.partition for tp in inputs}
+        self._require_changelogs(numbers, assigned)
         await self._close_all()
         await asyncio.gather(*(self._open(number) for number in numbers))
         self._lanes.open(await self.consumer.stands(inputs))  # type: ignore[attr-defined]
+
+    def _require_changelogs(self, numbers: set[int], assigned: set[TP]) -> None:
+        """Refuse partitions whose tables could not be recovered.
+
+        Faust's assignor leaves a topic out that its metadata do not know yet, with a warning.
+        """
+        changelogs = [table.changelog_topic_name for table in self.app.tables.values()]
+        missing = {TP(topic, number) for topic in changelogs for number in numbers} - assigned
+        if missing:
+            raise ConsistencyError(
+                f"assigned without their changelogs: {sorted(missing)}; the group's leader did not know them"
+            )
 
     def _is_standby(self, tp: TP) -> bool:
         return self.app.assignor.is_standby(tp)
