@@ -6,7 +6,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from .checker import World
@@ -15,6 +23,11 @@ from .inputs import Raw
 
 STREAMS = ("requests", "statuses")
 TIMEOUT_S = 30.0
+COORDINATOR_COMES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 
 @dataclass(frozen=True)
@@ -129,11 +142,23 @@ def committed(names: Names) -> dict[tuple[str, int], int]:
     reader = consumer(names, names.app_id)
     try:
         asked = [TopicPartition(names.input(s), p) for s in STREAMS for p in range(names.partitions)]
-        answers = reader.committed(asked, timeout=TIMEOUT_S)
+        answers = _asked_until_known(reader, asked)
     finally:
         reader.close()
     found = {(tp.topic.removeprefix(names.prefix), tp.partition): tp.offset for tp in answers}
     return {place: offset for place, offset in found.items() if offset >= 0}
+
+
+def _asked_until_known(reader: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    """Ask for the group's offsets; a broker that has just started may not have its coordinator yet."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return reader.committed(asked, timeout=TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in COORDINATOR_COMES or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def ends(names: Names, topics: tuple[str, ...], isolation: IsolationLevel) -> dict[tuple[str, int], int]:
