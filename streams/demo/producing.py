@@ -18,6 +18,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.demo.traffic import Sample, Stream
+from streams.kafka import topics
 
 BATCH_BYTES = 900_000
 """Below the broker's `message.max.bytes` (1 MiB) with room for the batch's own header."""
@@ -132,7 +133,7 @@ async def play(packer: Packer, samples: Iterator[Sample], notify: Notify = lambd
 
 def bootstrap_servers(broker_url: str) -> str:
     """host:port[,host:port] of a broker URL as settings have it (`kafka://host:port[;kafka://…]`)."""
-    return ",".join(part.rpartition("://")[2].rstrip("/") for part in broker_url.replace(";", ",").split(","))
+    return ",".join(topics.bootstrap_servers(broker_url))
 
 
 def quiet_kafka_clients() -> None:

@@ -11,7 +11,6 @@ from streams.engine.formats import Format, Write
 __all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
 
 V = TypeVar("V")
-T_co = TypeVar("T_co", covariant=True)
 
 #: a list, as aiokafka's batch builder insists on one
 Headers = list[tuple[str, bytes]]

@@ -95,7 +95,7 @@ async def _connected(broker_url: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 def bootstrap_servers(broker_url: str) -> list[str]:
     """Return the `host:port` pairs of a URL as Faust takes it."""
-    return [url.removeprefix("kafka://") for url in broker_url.split(";")]
+    return [url.rpartition("://")[2].rstrip("/") for url in broker_url.replace(";", ",").split(",")]
 
 
 def _require_equal_counts(there: Mapping[str, int], wanted: Mapping[str, TopicSpec]) -> None:
