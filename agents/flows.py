@@ -88,7 +88,7 @@ class Flow(Generic[S]):
         said = self._read_all(batch, unit)
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
-        tally = Tally()
+        tally = unit.gathered(Tally, self._add_up)
         events = Events(f"{self.stream}-{batch.partition}-", self.names.events, unit)
         apply = self._apply
         outcomes = [
@@ -96,7 +96,19 @@ class Flow(Generic[S]):
         ]
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)
-        _write(tally, unit.table(self.tables.period_stats))
+
+    def _add_up(self, tally: Tally, unit: Unit) -> None:
+        """Write the statistics of a unit: one read for all cells, one write of each."""
+        period_stats = unit.table(self.tables.period_stats)
+        added = list(tally.cells())
+        period_stats.load([key for key, _ in added])
+        for key, more in added:
+            cell = period_stats.get(key)
+            if cell is None:
+                cell = more
+            else:
+                statistics.merge(cell, more)
+            period_stats.put(key, cell)
 
     def _read_all(self, batch: Batch, unit: Unit) -> list[tuple[Record, bytes, S]]:
         """Return what can be read and lies under its own key; send the rest where it belongs."""
@@ -245,16 +257,3 @@ EVENT_TYPES: Final[Mapping[tuple[bool, int, int], tuple[EventType, ...]]] = {
     for before in range(NOTHING, len(NAMES))
     for now in range(max(before, 0), len(NAMES))
 }
-
-
-def _write(tally: Tally, period_stats: View[Cell]) -> None:
-    """Add up the statistics: one read for all cells, one write of each."""
-    added = list(tally.cells())
-    period_stats.load([key for key, _ in added])
-    for key, more in added:
-        cell = period_stats.get(key)
-        if cell is None:
-            cell = more
-        else:
-            statistics.merge(cell, more)
-        period_stats.put(key, cell)

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.flows import Flow, Tables
-from streams.demo.traffic import NO_FAULTS, Arrangement, Traffic, generate
-from streams.demo.traffic import Tally as Produced
+from bench.brokers import callbacks
+from bench.rounds import ARRANGEMENTS
+from streams.demo.traffic import Arrangement
 from streams.domain.delivery import merge
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
@@ -29,7 +30,6 @@ from streams.topics import names
 from tables.formats import DELIVERIES, PERIOD_STATS
 
 UNIT_RECORDS = 5_000
-ARRANGEMENTS: tuple[Arrangement, ...] = ("adjacent", "scattered")
 
 
 @dataclass(slots=True)
@@ -68,19 +68,11 @@ class Store:
                 stored[key] = value
 
 
-def records(messages: int, arrangement: Arrangement) -> list[Record]:
-    """Callbacks of so many messages; scattered ones lie further apart than one unit of work."""
-    traffic = Traffic(
-        messages=messages,
-        messages_per_second=50_000.0,
-        arrangement=arrangement,
-        tracked=False,
-        faults=NO_FAULTS,
-    )
-    samples = generate(traffic, Produced())
+def records(count: int, arrangement: Arrangement) -> list[Record]:
+    """So many callbacks of one partition, out of an hour's traffic as the other benchmarks have it."""
     return [
         Record("delivery.statuses", 0, offset, sample.at_ms, sample.key, sample.value)
-        for offset, sample in enumerate(samples)
+        for offset, sample in enumerate(callbacks(count, arrangement))
     ]
 
 
@@ -106,7 +98,7 @@ def run(log: list[Record], flow: Flow[Any]) -> tuple[float, Store]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=30_000)
+    parser.add_argument("--callbacks", type=int, default=75_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="profile one round of each arrangement")
     args = parser.parse_args()
@@ -116,7 +108,7 @@ def main() -> None:
     # as in the worker, where collection runs between units of work
     gc.disable()
     for arrangement in ARRANGEMENTS:
-        log = records(args.messages, arrangement)
+        log = records(args.callbacks, arrangement)
         if args.profile:
             profile = cProfile.Profile()
             profile.runcall(run, log, flow)

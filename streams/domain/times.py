@@ -13,7 +13,7 @@ from streams.domain.errors import MalformedRecord
 
 __all__ = ["EARLIEST_MS", "LEAD_MS", "TimeSource", "WireTime", "event_at", "is_plausible", "iso", "to_ms"]
 
-WireTime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
+WireTime: TypeAlias = str | int | float
 """How a time may be written on input: ISO 8601 with a zone, or epoch seconds or milliseconds."""
 
 TimeSource: TypeAlias = str
@@ -32,6 +32,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST_S: Final = -62_135_596_800
 _GREATEST_S: Final = 253_402_300_799
 _MILLIS: Final = tuple(f".{milli:03d}Z" for milli in range(1000))
+_MILLI_OF: Final = {f"{milli:03d}Z": milli for milli in range(1000)}
+_Moment: Final = Annotated[datetime, msgspec.Meta(tz=True)]
 MOST_TEXTS: Final = 8_192
 
 
@@ -39,28 +41,51 @@ def to_ms(time: WireTime, field: str) -> int:
     """Return the milliseconds of a time as it came in; halves are rounded to even.
 
     Raises:
-        MalformedRecord: a number lies outside the years 1 to 9999; `field` is to blame.
+        MalformedRecord: it is no date, or a number outside the years 1 to 9999; `field` is to blame.
     """
-    if isinstance(time, datetime):
-        since = time - _EPOCH
-        micros = since.microseconds
-        millis = micros // 1000 if not micros % 1000 else round(micros / 1000)
-        return since.days * 86_400_000 + since.seconds * 1000 + millis
+    if isinstance(time, str):
+        # as `iso` writes it, within a second that was read before: the rule, and a tenth of the work
+        second, milli = _SECONDS.get(time[:20]), _MILLI_OF.get(time[20:])
+        if second is None or milli is None:
+            return _read(time, field)
+        ms = second + milli
+        _texts.keep(ms, time)
+        return ms
     ms = round(time if abs(time) >= FIRST_IN_MS else time * 1000)
     if not _LEAST_S * 1000 <= ms <= _GREATEST_S * 1000 + 999:
         raise MalformedRecord("invalid-value", field, "Expected a time in the years 1 to 9999")
     return ms
 
 
+def _read(time: str, field: str) -> int:
+    """Read any date of ISO 8601, and know its second from then on."""
+    try:
+        moment: datetime = msgspec.convert(time, _Moment)
+    except msgspec.ValidationError as error:
+        raise MalformedRecord("invalid-value", field, str(error)) from None
+    since = moment - _EPOCH
+    whole, micros = since.days * 86_400_000 + since.seconds * 1000, since.microseconds
+    if time[19:20] == "." and time[:19] == _prefix(whole // 1000):
+        if len(_SECONDS) >= MOST_TEXTS:
+            _SECONDS.clear()
+        _SECONDS[time[:20]] = whole
+    return whole + (micros // 1000 if not micros % 1000 else round(micros / 1000))
+
+
 class _Texts(dict[int, str]):
-    """Times as they were written; a time is shown several times in the life of its message."""
+    """Times as they are written; a time is shown several times in the life of its message."""
 
     def __missing__(self, ms: int) -> str:
+        second = ms // 1000
+        text = _prefix(min(max(second, _LEAST_S), _GREATEST_S)) + _MILLIS[ms - second * 1000]
+        self.keep(ms, text)
+        return text
+
+    def keep(self, ms: int, text: str) -> None:
+        """Remember how a time is written."""
         if len(self) >= MOST_TEXTS:
             self.clear()
-        second = ms // 1000
-        text = self[ms] = _prefix(min(max(second, _LEAST_S), _GREATEST_S)) + _MILLIS[ms - second * 1000]
-        return text
+        self[ms] = text
 
 
 @lru_cache(maxsize=4096)
@@ -69,7 +94,10 @@ def _prefix(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
 
 
-iso: Final[Callable[[int], str]] = _Texts().__getitem__
+_texts: Final = _Texts()
+_SECONDS: Final[dict[str, int]] = {}
+
+iso: Final[Callable[[int], str]] = _texts.__getitem__
 """Write ms as ``2026-11-23T09:00:00.123Z``; beyond the years 1 to 9999 the nearest second that has a date."""
 
 

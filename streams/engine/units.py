@@ -11,6 +11,7 @@ from streams.engine.formats import Format, Write
 __all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
 
 V = TypeVar("V")
+G = TypeVar("G")
 
 #: a list, as aiokafka's batch builder insists on one
 Headers = list[tuple[str, bytes]]
@@ -135,7 +136,16 @@ class View(Generic[V]):
 class Unit:
     """All that the handlers of one unit of work read, write, emit and count; nothing is awaited."""
 
-    __slots__ = ("__weakref__", "_read", "_views", "counts", "outputs", "partition", "partitions")
+    __slots__ = (
+        "__weakref__",
+        "_gathered",
+        "_read",
+        "_views",
+        "counts",
+        "outputs",
+        "partition",
+        "partitions",
+    )
 
     def __init__(self, partition: int, partitions: int, read_many: ReadMany) -> None:
         self.partition = partition
@@ -144,6 +154,7 @@ class Unit:
         self.outputs: dict[tuple[str, int], list[Output]] = {}
         self._read = read_many
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
+        self._gathered: dict[Callable[[], Any], tuple[Any, Callable[[Any, Unit], None]]] = {}
 
     def table(self, table: TableLike[V]) -> View[V]:
         """Return this unit's view of `table`."""
@@ -179,6 +190,18 @@ class Unit:
         """
         return self.outputs.setdefault((topic, self.partition), []).append
 
+    def gathered(self, make: Callable[[], G], spend: Callable[[G, Unit], None]) -> G:
+        """Return what all handlers gather in the course of the unit, made at the first call.
+
+        Args:
+            spend: called once with it and the unit, before the changes are handed over.
+        """
+        known = self._gathered.get(make)
+        if known is None:
+            known = self._gathered[make] = (make(), spend)
+        gathered: G = known[0]
+        return gathered
+
     def take_outputs(self) -> dict[tuple[str, int], list[Output]]:
         """Hand over what was emitted since the last time, by topic and partition."""
         outputs, self.outputs = self.outputs, {}
@@ -194,5 +217,8 @@ class Unit:
         self.counts[outcome] = self.counts.get(outcome, 0) + n
 
     def changes(self) -> list[tuple[TableLike[Any], list[Write]]]:
-        """Return the writes of each table that has any."""
+        """Return the writes of each table that has any; the unit is done with."""
+        for gathered, spend in self._gathered.values():
+            spend(gathered, self)
+        self._gathered.clear()
         return [(table, writes) for table, view in self._views.values() if (writes := view.writes())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -25,15 +25,36 @@ DAY_MS = 86_400_000
         (-100_000_000_000, -100_000_000_000),
         (1_795_435_200_000.5, 1_795_435_200_000),
         (1_795_435_200_001.5, 1_795_435_200_002),
-        (datetime(2026, 11, 23, 21, 0, 0, 123_456, timezone(timedelta(hours=9))), 1_795_435_200_123),
-        (datetime(2026, 11, 23, 12, 0, 0, 500, UTC), 1_795_435_200_000),
-        (datetime(2026, 11, 23, 12, 0, 0, 1500, UTC), 1_795_435_200_002),
-        (datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC), -1),
+        ("2026-11-23T21:00:00.123456+09:00", 1_795_435_200_123),
+        ("2026-11-23T12:00:00.0005Z", 1_795_435_200_000),
+        ("2026-11-23T12:00:00.0015Z", 1_795_435_200_002),
+        ("2026-11-23T12:00:00Z", 1_795_435_200_000),
+        ("2026-11-23T12:00:00.120Z", 1_795_435_200_120),
+        ("1969-12-31T23:59:59.999Z", -1),
     ],
 )
-def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: datetime | float, ms: int) -> None:
-    """Numbers of 1e11 and more are milliseconds; halves are rounded to even."""
+def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: str | float, ms: int) -> None:
+    """Numbers of 1e11 and more are milliseconds; halves are rounded to even; the same again each time."""
     assert to_ms(time, "timestamp") == ms
+    assert to_ms(time, "timestamp") == ms
+
+
+@pytest.mark.parametrize(
+    ("time", "problem"),
+    [
+        ("yesterday", "Invalid RFC3339"),
+        ("2026-11-23T12:00:00", "timezone"),
+        ("2026-11-23T12:00:00.12Z0", "Invalid RFC3339"),
+        ("2026-11-23T12:00:60.000Z", "Invalid RFC3339"),
+        ("", "Invalid RFC3339"),
+    ],
+)
+def test_a_text_that_is_no_date_with_a_zone_is_refused(time: str, problem: str) -> None:
+    """Also when its second was read before."""
+    to_ms("2026-11-23T12:00:00.000Z", "sentAt")
+
+    with pytest.raises(MalformedRecord, match=rf"^sentAt: .*{problem}"):
+        to_ms(time, "sentAt")
 
 
 @pytest.mark.parametrize("time", [1e20, -1e20, 10**30, 253_402_300_800_000, -62_135_596_800_001])
@@ -46,9 +67,10 @@ def test_a_number_outside_of_the_calendar_is_refused(time: float) -> None:
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_iso_is_read_back_as_the_same_time(time: datetime) -> None:
     """Writing loses nothing above a millisecond."""
-    ms = to_ms(time.replace(microsecond=time.microsecond // 1000 * 1000), "")
+    ms = to_ms(time.isoformat(timespec="milliseconds"), "")
 
-    assert to_ms(datetime.fromisoformat(iso(ms)), "") == ms
+    assert to_ms(iso(ms), "") == ms
+    assert datetime.fromisoformat(iso(ms)) == time.replace(microsecond=time.microsecond // 1000 * 1000)
     assert len(iso(ms)) == len("2026-11-23T12:00:00.000Z")
 
 

@@ -133,3 +133,16 @@ def test_a_unit_makes_no_cycle() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_a_unit_gathers_is_spent_once_before_its_changes() -> None:
+    """Handlers add to one thing all through the unit; what it comes to is among the changes."""
+    unit = Stored(a=b"1").unit()
+
+    def spend(gathered: list[int], into: Unit) -> None:
+        into.table(COUNTS).put(b"a", sum(gathered))
+
+    for n in (1, 2, 3):
+        unit.gathered(list[int], spend).append(n)
+
+    assert unit.changes() == [(COUNTS, [(b"a", b"6", b"0001", b"0006")])]
