@@ -24,6 +24,12 @@ LATENCY_S = 30.0
 @click.option("--rounds", "round_count", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--callbacks", type=click.IntRange(1_000), default=300_000, show_default=True)
 @click.option("--transactions", help="Limits of records per transaction to compare, as in 1000,5000,25000.")
+@click.option(
+    "--processes",
+    default="1,2",
+    show_default=True,
+    help="Processes of a worker to compare; the first with all limits of --transactions.",
+)
 @click.option("--quick", is_flag=True, help="One round over 50,000 callbacks, latency over 5 s: does it run?")
 @click.option("--latency/--no-latency", "with_latency", default=True, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures there as well.")
@@ -33,6 +39,7 @@ def bench(
     round_count: int,
     callbacks: int,
     transactions: str | None,
+    processes: str,
     quick: bool,
     with_latency: bool,
     json_path: Path | None,
@@ -43,11 +50,13 @@ def bench(
         return
     if quick:
         round_count, callbacks = 1, min(callbacks, 50_000)
+    first, *others = [int(count) for count in processes.split(",")]
     limits = [int(limit) for limit in transactions.split(",")] if transactions else [None]
+    variants = [*(rounds.Variant(first, limit) for limit in limits), *map(rounds.Variant, others)]
     figures: dict[str, Any] = {"machine": reports.machine()}
     out = reports.console()
     with broker() as url:
-        figures["throughput"] = rounds.measure(url, callbacks, round_count, limits, say)
+        figures["throughput"] = rounds.measure(url, callbacks, round_count, variants, say)
         if with_latency:
             say(f"latency at {LATENCY_RATE:,}/s")
             delays = latency.measure(url, LATENCY_RATE, 5.0 if quick else LATENCY_S)

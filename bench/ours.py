@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.brokers import committed
 from streams.demo.places import Place
-from streams.demo.readings import Metrics, fetch, fetch_metrics
+from streams.demo.readings import Metrics, all_ready, fetch_metrics
 from streams.demo.workers import WorkerProcess, web_port, worker_environment
 
 READY_S = 180.0
@@ -43,7 +43,12 @@ class Measured:
 
 @contextlib.contextmanager
 def worker(
-    url: str, place: Place, *, data_dir: Path | None = None, environment: Mapping[str, str] = {}
+    url: str,
+    place: Place,
+    *,
+    processes: int = 1,
+    data_dir: Path | None = None,
+    environment: Mapping[str, str] = {},
 ) -> Iterator[WorkerProcess]:
     """A running worker, gone afterwards; its tables in `data_dir`, else in a directory that goes with it."""
     with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name:
@@ -55,7 +60,8 @@ def worker(
                     topic_prefix=place.topic_prefix,
                     partitions=place.partitions,
                     data_dir=data_dir or Path(name) / "data",
-                    web_port=web_port(0),
+                    web_port=web_port(0, processes),
+                    processes=processes,
                 ),
                 **environment,
             },
@@ -71,7 +77,7 @@ def worker(
 def until_ready(process: WorkerProcess, look: Callable[[], None] = lambda: None) -> None:
     """Wait until it holds all its partitions."""
     deadline = time.monotonic() + READY_S
-    while fetch(f"{process.url}/ready") is None:
+    while not all_ready(process.urls):
         require(process)
         look()
         if time.monotonic() > deadline:
@@ -86,7 +92,7 @@ def until_processed(
     moved_at, last = time.monotonic(), 0
     while True:
         require(process)
-        metrics = fetch_metrics(process.url) or Metrics()
+        metrics = fetch_metrics(process.urls) or Metrics()
         look(metrics)
         if metrics.consumed >= expected:
             return metrics
@@ -106,10 +112,12 @@ def require(process: WorkerProcess) -> None:
         raise BenchFailed(f"the worker has ended:\n{process.last_words()}")
 
 
-def measure(url: str, place: Place, expected: int, *, unit_records: int | None = None) -> Measured:
+def measure(
+    url: str, place: Place, expected: int, *, unit_records: int | None = None, processes: int = 1
+) -> Measured:
     """Let a new group process what lies in the topics of `place`."""
     environment = {} if unit_records is None else {"TRACKER_UNIT_RECORDS": str(unit_records)}
-    with worker(url, place, environment=environment) as process:
+    with worker(url, place, processes=processes, environment=environment) as process:
         idle_s: list[float] = [0.0]
 
         def look(metrics: Metrics) -> None:

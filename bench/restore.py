@@ -71,12 +71,12 @@ def _start(url: str, place: Place, messages: int) -> Start:
 
         def look() -> None:
             at = time.monotonic()
-            if not (metrics := fetch_metrics(process.url)) or not metrics.restored:
+            if not (metrics := fetch_metrics(process.urls)) or not metrics.restored:
                 without[0] = at
 
         until_ready(process, look)
         ready_at = time.monotonic()
-        metrics = fetch_metrics(process.url) or Metrics()
+        metrics = fetch_metrics(process.urls) or Metrics()
         found = (fetch_json(f"{process.url}/v1/stats") or {}).get("totalMessages")
         if found != messages:
             raise BenchFailed(f"restored {found} messages of {messages:,}")

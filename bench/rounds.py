@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench import ours
@@ -23,7 +23,21 @@ Figures = dict[str, Any]
 Say = Callable[[str], None]
 
 
-def measure(url: str, count: int, rounds: int, unit_records: Sequence[int | None], say: Say) -> list[Figures]:
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the tracker."""
+
+    processes: int = 1
+    unit_records: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        limit = "" if self.unit_records is None else f", transactions of {self.unit_records:,}"
+        return f"ours, {self.processes} process{'es' if self.processes > 1 else ''}{limit}"
+
+
+def measure(url: str, count: int, rounds: int, variants: Sequence[Variant], say: Say) -> list[Figures]:
     """One row of figures for each arrangement and contender; all contenders take turns, round by round."""
     rows: list[Figures] = []
     for arrangement in ARRANGEMENTS:
@@ -33,7 +47,7 @@ def measure(url: str, count: int, rounds: int, unit_records: Sequence[int | None
         make_topics(url, bare_sink(place))
         taken: dict[str, list[Figures]] = defaultdict(list)
         for number in range(rounds):
-            for name, run in contenders(url, place, count, number, unit_records).items():
+            for name, run in contenders(url, place, count, number, variants).items():
                 taken[name].append(run())
                 rate = _rates(taken[name])[-1]
                 say(f"{arrangement}, round {number + 1}: {name} {rate:,.0f}/s")
@@ -42,17 +56,16 @@ def measure(url: str, count: int, rounds: int, unit_records: Sequence[int | None
 
 
 def contenders(
-    url: str, place: Place, count: int, number: int, unit_records: Sequence[int | None]
+    url: str, place: Place, count: int, number: int, variants: Sequence[Variant]
 ) -> dict[str, Callable[[], Figures]]:
     """Who takes part in a round; who begins changes from round to round."""
 
-    def tracker(most: int | None) -> Callable[[], Figures]:
-        group = same_topics(place, f"{number}-{most or 'default'}")
-        return lambda: asdict(ours.measure(url, group, count, unit_records=most))
+    def tracker(which: int, variant: Variant) -> Callable[[], Figures]:
+        group = same_topics(place, f"{number}-{which}")
+        limit, processes = variant.unit_records, variant.processes
+        return lambda: asdict(ours.measure(url, group, count, unit_records=limit, processes=processes))
 
-    everyone: dict[str, Callable[[], Figures]] = {
-        f"ours, transactions of {most:,}" if most else "ours": tracker(most) for most in unit_records
-    }
+    everyone = {variant.name: tracker(which, variant) for which, variant in enumerate(variants)}
     everyone["bare loop"] = lambda: bare(url, place, count, with_headers=True)
     everyone["bare loop without headers"] = lambda: bare(url, place, count, with_headers=False)
     names = list(everyone)

@@ -11,8 +11,9 @@ from faust.cli.base import cli
 
 from streams.demo.cli import demo
 from streams.kafka.cli import kafka
-from streams.provisioning import require_topics, topics
-from streams.settings import variables_help
+from streams.processes import run_worker
+from streams.provisioning import require_data_dir, require_topics, topics
+from streams.settings import settings_or_exit, variables_help
 
 #: Commands that need no Faust app, and so no valid settings of one.
 OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "topics": topics}
@@ -25,13 +26,18 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
         cli.add_command(command, name)
     if arguments[:1] and arguments[0] in OWN:
         OWN[arguments[0]].main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
+    works = "worker" in arguments and "--help" not in arguments
+    settings = settings_or_exit()
+    if works:
+        require_data_dir(settings)
+        require_topics(settings)
+        if settings.processes > 1:
+            sys.exit(run_worker(arguments, settings))
     from faust.cli.faust import cli as faust_commands
 
-    from streams.app import app, settings
+    from streams.app import app
 
     faust_commands.commands["worker"].epilog = variables_help()
-    if "worker" in arguments and "--help" not in arguments:
-        require_topics(settings)
     app.main()
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from streams.engine.hosting import StreamApp
-from streams.settings import InvalidSetting, Settings
+from streams.settings import Settings, settings_or_exit
 from streams.topics import co_partitioned
 
 __all__ = ["MODULES", "app", "lanes", "settings"]
@@ -19,13 +17,6 @@ MODULES = (
     "agents.statuses",
     "streams.web.wiring",
 )
-
-
-def _settings() -> Settings:
-    try:
-        return Settings.from_env()
-    except InvalidSetting as error:
-        sys.exit(str(error))
 
 
 def build(settings: Settings) -> StreamApp:
@@ -57,6 +48,6 @@ def build(settings: Settings) -> StreamApp:
     )
 
 
-settings = _settings()
+settings = settings_or_exit()
 app = build(settings)
 lanes = app.lanes

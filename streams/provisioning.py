@@ -16,7 +16,7 @@ from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics
 from streams.settings import InvalidSetting, Settings, variables_help
 from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
 
-__all__ = ["require_topics", "topics"]
+__all__ = ["require_data_dir", "require_topics", "topics"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,14 @@ def require_topics(settings: Settings) -> None:
     if missing:
         sys.exit(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
     _made(changelogs(settings.app_id, settings.partitions), settings)
+
+
+def require_data_dir(settings: Settings) -> None:
+    """Make the directory of the tables, or exit with a message."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"TRACKER_DATA_DIR: cannot make {str(settings.data_dir)!r}: {error.strerror}")
 
 
 def _made(specs: list[PlacedTopic], settings: Settings) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-__all__ = ["VARIABLES", "InvalidSetting", "Settings", "variables_help"]
+__all__ = ["VARIABLES", "InvalidSetting", "Settings", "settings_or_exit", "variables_help"]
 
 T = TypeVar("T")
 
@@ -18,6 +19,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: Kafka's own rule for topic names (``Topic.java``); dots are ours as separators.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+LAST_PORT = 65_535
 
 
 class InvalidSetting(ValueError):
@@ -45,6 +48,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_DATA_DIR", "data", "directory of the tables; each worker needs its own"),
     Variable("TRACKER_WEB_BIND", "127.0.0.1", "address that the web view binds to"),
     Variable("TRACKER_WEB_PORT", "6066", "port of the web view; each worker of a machine needs its own"),
+    Variable(
+        "TRACKER_PROCESSES",
+        "1",
+        "processes of a worker, to use as many cores; each takes the next web port, its own part of the data "
+        "directory and its share of the partitions",
+    ),
     Variable("TRACKER_SESSION_TIMEOUT", "10s", "silence after which the group takes a worker for dead"),
     Variable("TRACKER_STANDBYS", "0", "hot copies of each table partition on other workers"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
@@ -114,6 +123,7 @@ class Settings:
     data_dir: Path
     web_bind: str
     web_port: int
+    processes: int
     session_timeout_s: float
     standbys: int
     unit_records: int
@@ -134,7 +144,7 @@ class Settings:
             except ValueError as error:
                 raise InvalidSetting(f"{name}: cannot use {text!r}: {error}") from None
 
-        return cls(
+        settings = cls(
             broker_url=read("TRACKER_BROKER_URL", _brokers),
             app_id=read("TRACKER_APP_ID", _name),
             topic_prefix=read("TRACKER_TOPIC_PREFIX", _name),
@@ -142,8 +152,23 @@ class Settings:
             replication=read("TRACKER_REPLICATION", _whole(1, 32)),
             data_dir=read("TRACKER_DATA_DIR", Path),
             web_bind=read("TRACKER_WEB_BIND", str),
-            web_port=read("TRACKER_WEB_PORT", _whole(1, 65_535)),
+            web_port=read("TRACKER_WEB_PORT", _whole(1, LAST_PORT)),
+            processes=read("TRACKER_PROCESSES", _whole(1, 64)),
             session_timeout_s=read("TRACKER_SESSION_TIMEOUT", _between(1, 300)),
             standbys=read("TRACKER_STANDBYS", _whole(0, 8)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )
+        if settings.web_port + settings.processes - 1 > LAST_PORT:
+            raise InvalidSetting(
+                f"TRACKER_WEB_PORT: cannot use '{settings.web_port}': {settings.processes} processes need as "
+                f"many ports from it on, up to {LAST_PORT}"
+            )
+        return settings
+
+
+def settings_or_exit() -> Settings:
+    """Return the settings of this process's environment, or end it with what is wrong with them."""
+    try:
+        return Settings.from_env()
+    except InvalidSetting as error:
+        sys.exit(str(error))

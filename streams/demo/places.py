@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from streams.demo.traffic import Stream
 from streams.settings import Settings
 from streams.topics import PlacedTopic, names, placed
 
+PROCESSES = min(2, os.cpu_count() or 1)
+"""Of the worker: two show that they share the work, and the broker needs a core, too."""
+
 DEFAULTS = {
     "TRACKER_BROKER_URL": "an embedded broker",
     "TRACKER_APP_ID": "delivery-tracker; a fresh one on a broker that you name",
@@ -17,6 +21,7 @@ DEFAULTS = {
     "TRACKER_PARTITIONS": "4",
     "TRACKER_DATA_DIR": "always one of its own, gone afterwards",
     "TRACKER_WEB_PORT": "6066; a free one if it is taken",
+    "TRACKER_PROCESSES": str(PROCESSES),
 }
 """What stands for a variable that is not set, in words, where it is another than for a worker."""
 
@@ -53,7 +58,7 @@ def settings_from(environment: Mapping[str, str], *, partitions: int | None = No
     Raises:
         InvalidSetting: names the first variable that cannot be used.
     """
-    defaults = {"TRACKER_PARTITIONS": DEFAULTS["TRACKER_PARTITIONS"]}
+    defaults = {name: DEFAULTS[name] for name in ("TRACKER_PARTITIONS", "TRACKER_PROCESSES")}
     if environment.get("TRACKER_BROKER_URL"):
         fresh = f"demo-{int(time.time())}"
         defaults |= {"TRACKER_APP_ID": fresh, "TRACKER_TOPIC_PREFIX": f"{fresh}."}

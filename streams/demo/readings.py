@@ -90,10 +90,15 @@ def fetch_json(url: str) -> Any | None:
         return None
 
 
-def fetch_metrics(url: str) -> Metrics | None:
-    """The metrics of the worker whose web view is at `url`."""
-    text = fetch(f"{url}/metrics")
-    return None if text is None else parse_metrics(text)
+def fetch_metrics(urls: Iterable[str]) -> Metrics | None:
+    """The metrics of a worker whose web views are at `urls`, summed; None while one does not answer."""
+    texts = [fetch(f"{url}/metrics") for url in urls]
+    return None if None in texts else parse_metrics("".join(filter(None, texts)))
+
+
+def all_ready(urls: Iterable[str]) -> bool:
+    """Whether each web view says that all it has to do with is there."""
+    return all(fetch(f"{url}/ready") is not None for url in urls)
 
 
 class Lags:

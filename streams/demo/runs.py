@@ -117,7 +117,8 @@ async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
         partitions=place.partitions,
         data_dir=run.directory / "data",
         web_bind=settings.web_bind,
-        web_port=web_port(settings.web_port),
+        web_port=web_port(settings.web_port, settings.processes),
+        processes=settings.processes,
     )
     stack.push_async_callback(_stop_worker, run)
     samples = await run.stopper.wait(generating)

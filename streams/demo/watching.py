@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from streams.demo import summaries
-from streams.demo.readings import EventCounts, Lags, Metrics, fetch, fetch_json, fetch_metrics
+from streams.demo.readings import EventCounts, Lags, Metrics, all_ready, fetch_json, fetch_metrics
 from streams.demo.screens import Board, Screen
 from streams.demo.stops import Stopper, in_thread
 from streams.demo.workers import WorkerProcess
+
+T = TypeVar("T")
 
 LOOK_EVERY_S = 1.0
 LOOK_AT_FIRST_S = 0.25
@@ -80,7 +83,7 @@ class Watcher:
             DemoFailed: it has ended, or takes longer than READY_S.
         """
         deadline = time.monotonic() + READY_S
-        while await self._ask(fetch, "/ready") is None:
+        while not await self._about(all_ready):
             self.require_worker()
             if time.monotonic() > deadline:
                 raise DemoFailed(
@@ -123,8 +126,8 @@ class Watcher:
         """Read everything once and show it."""
         self.require_worker()
         board = self.board
-        metrics: Metrics = await self._ask(fetch_metrics, "") or Metrics()
-        stats = await self._ask(fetch_json, "/v1/stats") or {}
+        metrics = (await self._about(fetch_metrics)) or Metrics()
+        stats = await self._ask("/v1/stats") or {}
         board.lag = await self.stopper.wait(self.lags.read())
         board.consumed, board.outcomes = metrics.consumed, metrics.outcomes
         board.messages = stats.get("totalMessages", board.messages)
@@ -143,12 +146,14 @@ class Watcher:
             board.events_per_s[status] = self._events.setdefault(status, Rate())(count)
 
     async def _show_delivered(self) -> None:
-        page = await self._ask(fetch_json, "/v1/messages?status=DELIVERED&limit=1")
+        page = await self._ask("/v1/messages?status=DELIVERED&limit=1")
         if page and page.get("items"):
             self.delivered_shown = True
             text = summaries.delivered(page["items"][0])
             self.screen.say(f"first delivered message after {self.elapsed_s:.1f} s: {text}")
 
-    async def _ask(self, ask: Any, path: str) -> Any:
-        url = self.worker.url + path
-        return await self.stopper.wait(in_thread(lambda: ask(url)))
+    async def _about(self, ask: Callable[[list[str]], T]) -> T:
+        return await self.stopper.wait(in_thread(lambda: ask(self.worker.urls)))
+
+    async def _ask(self, path: str) -> Any:
+        return await self.stopper.wait(in_thread(lambda: fetch_json(self.worker.url + path)))

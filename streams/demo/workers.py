@@ -1,21 +1,25 @@
-"""One worker as a process of its own: started, watched, stopped."""
+"""One worker as something to start, watch and stop, be it one process or several."""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from streams.kafka import watchdog
+from streams.processes import OwnedProcess
 
 STOP_S = 4.5
 """A worker that has not gone by then is killed: with the broker after it, everything must end within 10 s."""
+KILLED_S = 0.5
+"""What a worker of several processes may take to kill them."""
+TRIES = 100
 
 
 @dataclass
@@ -24,58 +28,44 @@ class WorkerProcess:
 
     environment: Mapping[str, str]
     log_path: Path
-    process: subprocess.Popen[bytes] | None = None
+    _owned: OwnedProcess | None = field(default=None, repr=False)
     _log: IO[bytes] | None = field(default=None, repr=False)
-    _watchdog: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
-        """Where its web view answers."""
-        return f"http://127.0.0.1:{self.environment['TRACKER_WEB_PORT']}"
+        """Where its web view answers; any process answers for all, and this is the first one's."""
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each of its processes answers."""
+        first, count = int(self.environment["TRACKER_WEB_PORT"]), int(self.environment["TRACKER_PROCESSES"])
+        return [f"http://127.0.0.1:{port}" for port in range(first, first + count)]
 
     @property
     def alive(self) -> bool:
         """Whether it was started and has not ended."""
-        return self.process is not None and self.process.poll() is None
+        return self._owned is not None and self._owned.alive
 
     def start(self) -> None:
-        """Start it in a session of its own, so that a Ctrl-C of the terminal reaches it through us only."""
+        """Start it; it goes when we go, however that is."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self.log_path.open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams", "worker"],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        # So that it does not outlive us, however we go.
-        self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, str(self.process.pid), str(STOP_S)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "streams", "worker"]
+        self._owned = OwnedProcess(command, self.environment, STOP_S, self._log)
+        self._owned.start()
 
     def stop(self) -> int | None:
         """SIGTERM, then SIGKILL if it does not go; returns its exit code (None: never started)."""
-        if self.process is None:
+        if self._owned is None:
             return None
-        if self.alive:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self._watchdog is not None:
-            self._watchdog.communicate(b".")  # all is seen to
+        end_within(self._owned, STOP_S)
         if self._log is not None:
             self._log.close()
-        return self.process.returncode
+        return self._owned.ended()
 
     def peak_bytes(self) -> int | None:
-        """The most memory it ever held, where the system says so (Linux)."""
+        """The most memory it ever held, each process by itself, where the system says so (Linux)."""
         return self._status_bytes("VmHWM")
 
     def memory_bytes(self) -> int | None:
@@ -83,27 +73,17 @@ class WorkerProcess:
         return self._status_bytes("VmRSS")
 
     def cpu_s(self) -> float | None:
-        """The processor time it has used, where the system says so (Linux)."""
-        if self.process is None:
-            return None
-        try:
-            # after the name, which may hold anything but ends with the last ")"
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """The processor time that its living processes have used, where the system says so (Linux)."""
+        ticks = [int(fields[11]) + int(fields[12]) for fields in map(_stat, self._pids()) if fields]
+        return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+    def _pids(self) -> list[int]:
+        process = None if self._owned is None else self._owned.process
+        return [] if process is None else [process.pid, *_children(process.pid)]
 
     def _status_bytes(self, name: str) -> int | None:
-        if self.process is None:
-            return None
-        try:
-            text = Path(f"/proc/{self.process.pid}/status").read_text()
-        except OSError:
-            return None
-        for line in text.splitlines():
-            if line.startswith(name + ":"):
-                return int(line.split()[1]) * 1024
-        return None
+        found = [size for pid in self._pids() if (size := _memory(pid, name)) is not None]
+        return sum(found) if found else None
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
@@ -122,6 +102,7 @@ def worker_environment(
     partitions: int,
     data_dir: Path,
     web_port: int,
+    processes: int = 1,
     web_bind: str = "127.0.0.1",
 ) -> dict[str, str]:
     """The settings of a worker, under the names that they have in the environment."""
@@ -133,17 +114,61 @@ def worker_environment(
         "TRACKER_DATA_DIR": str(data_dir),
         "TRACKER_WEB_BIND": web_bind,  # a container publishes the port, and asks for another address
         "TRACKER_WEB_PORT": str(web_port),
+        "TRACKER_PROCESSES": str(processes),
     }
 
 
-def web_port(wished: int) -> int:
-    """The wished port if nobody has it, else one that is free now."""
-    for port in (wished, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no free port on 127.0.0.1")
+def end_within(process: OwnedProcess, grace_s: float) -> None:
+    """End a worker: ask it, then tell it, then kill it."""
+    for number, within_s in ((signal.SIGTERM, grace_s), (signal.SIGTERM, KILLED_S), (signal.SIGKILL, None)):
+        process.signal(number)
+        try:
+            if process.process is not None:
+                process.process.wait(within_s)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def web_port(wished: int, count: int = 1) -> int:
+    """The first of `count` free ports in a row: the wished one (0: any) if it can be."""
+    for port in (*([wished] if wished else []), *(random.randrange(20_000, 60_000) for _ in range(TRIES))):
+        if all(_is_free(number) for number in range(port, port + count)):
+            return port
+    raise OSError(f"no {count} free ports in a row on 127.0.0.1")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc tells of a process after its name, which may hold anything but ends with the last ")"."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _children(pid: int) -> Iterator[int]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields and int(fields[1]) == pid:
+            yield int(entry.name)
+
+
+def _memory(pid: int, name: str) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    return None

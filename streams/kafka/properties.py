@@ -28,8 +28,9 @@ FIXED = {
     "offsets.topic.num.partitions": 8,
     "transaction.state.log.num.partitions": 8,
     "share.coordinator.state.topic.num.partitions": 2,
-    # A group forms at once; faults in tests may use sessions shorter than the 6 s that Kafka allows.
-    "group.initial.rebalance.delay.ms": 0,
+    # A group forms soon, yet with the processes that start together in it; faults in tests may use sessions
+    # shorter than the 6 s that Kafka allows.
+    "group.initial.rebalance.delay.ms": 300,
     "group.min.session.timeout.ms": 1000,
     "message.max.bytes": MESSAGE_MAX_BYTES,
     "replica.fetch.max.bytes": MESSAGE_MAX_BYTES,

@@ -1,0 +1,147 @@
+"""Rules of a worker that is several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streams.processes import OwnedProcess, end_all, environments, run_worker, supervise
+from streams.settings import InvalidSetting, Settings
+
+GRACE_S = 5.0
+#: Tells its process id in a file, and stays.
+STAYS = """
+import os, signal, sys
+path = sys.argv[1]
+with open(path + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(path + ".new", path)
+signal.pause()
+"""
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STAYS
+
+
+def member(program: str, path: Path) -> OwnedProcess:
+    return OwnedProcess([sys.executable, "-c", program, str(path)], {}, GRACE_S)
+
+
+def pid_in(path: Path, other_than: int = 0) -> int:
+    """The process id that the file tells, once it is another than this one."""
+    return until(
+        lambda: int(path.read_text()) if path.exists() else 0, lambda pid: pid not in {0, other_than}
+    )
+
+
+def until(look: Callable[[], int], good: Callable[[int], bool]) -> int:
+    deadline = time.monotonic() + 20
+    while not good(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.02)
+    return seen
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_each_process_has_its_own_port_and_directory() -> None:
+    """From the worker's on, so that all of them can be found."""
+    settings = Settings.from_env(
+        {"TRACKER_PROCESSES": "3", "TRACKER_WEB_PORT": "7000", "TRACKER_DATA_DIR": "here"}
+    )
+
+    own = environments(settings)
+
+    assert [one["TRACKER_WEB_PORT"] for one in own] == ["7000", "7001", "7002"]
+    assert len({one["TRACKER_DATA_DIR"] for one in own}) == 3
+    assert {Path(one["TRACKER_DATA_DIR"]).parent for one in own} == {Path("here")}
+    assert {one["TRACKER_PROCESSES"] for one in own} == {"1"}, "or each would start as many again"
+
+
+def test_ports_of_all_processes_must_exist() -> None:
+    """The last of them would be beyond the last port."""
+    with pytest.raises(InvalidSetting, match=r"^TRACKER_WEB_PORT: .*2 processes"):
+        Settings.from_env({"TRACKER_PROCESSES": "2", "TRACKER_WEB_PORT": "65535"})
+
+
+@pytest.mark.parametrize("option", ["--web-port=7000", "-p", "--datadir"])
+def test_an_option_that_all_would_share_is_refused(option: str) -> None:
+    """Two processes cannot have one port or one directory."""
+    with pytest.raises(SystemExit, match="TRACKER_WEB_PORT"):
+        run_worker(["worker", option], Settings.from_env({"TRACKER_PROCESSES": "2"}))
+
+
+def test_a_process_that_ends_is_started_again_and_the_others_stay(tmp_path: Path) -> None:
+    """Also one that was killed; the stop ends all of them."""
+    paths = [tmp_path / "0", tmp_path / "1"]
+    members = [member(STAYS, path) for path in paths]
+    stop, said, kept = threading.Event(), [], []
+    thread = threading.Thread(target=lambda: kept.append(supervise(members, stop, said.append)))
+    thread.start()
+    first, other = map(pid_in, paths)
+
+    os.kill(first, signal.SIGKILL)
+    again = pid_in(paths[0], other_than=first)
+    stop.set()
+    thread.join(10)
+
+    assert kept == [True]
+    assert said == [f"process 0 ended with {-signal.SIGKILL}; it is started again in 1 s"]
+    assert (is_there(again), pid_in(paths[1])) == (True, other)
+    assert end_all(members, GRACE_S, threading.Event()) == [-signal.SIGTERM, -signal.SIGTERM]
+    assert not is_there(again)
+    assert not is_there(other)
+
+
+def test_a_process_that_cannot_start_ends_the_worker() -> None:
+    """Three ends in a row right after the start: a fourth try would not help, and hides the fault."""
+    members = [OwnedProcess([sys.executable, "-c", "raise SystemExit(3)"], {}, GRACE_S)]
+    said: list[str] = []
+
+    assert supervise(members, threading.Event(), said.append) is False
+    assert [text.partition(";")[0] for text in said] == [
+        "process 0 ended with 3",
+        "process 0 ended with 3",
+        "process 0 ended with 3, 3 times in a row",
+    ]
+
+
+def test_a_hurry_kills_what_does_not_go(tmp_path: Path) -> None:
+    """A second signal is not kept waiting for the grace of the first."""
+    deaf = member(DEAF, tmp_path / "deaf")
+    deaf.start()
+    pid_in(tmp_path / "deaf")
+    hurry = threading.Event()
+    hurry.set()
+
+    assert end_all([deaf], 60.0, hurry) == [-signal.SIGKILL]
+
+
+def test_nothing_outlives_a_killed_owner(tmp_path: Path) -> None:
+    """SIGKILL leaves the owner no time to stop what it started."""
+    program = """
+import sys, threading
+from pathlib import Path
+from tests.test_processes import STAYS, member
+from streams.processes import supervise
+supervise([member(STAYS, Path(sys.argv[1]))], threading.Event(), print)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "pid")])
+    pid = pid_in(tmp_path / "pid")
+
+    owner.kill()
+    owner.wait()
+
+    until(lambda: int(is_there(pid)), lambda there: not there)
