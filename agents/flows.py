@@ -13,12 +13,13 @@ from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, Typ
 import msgspec
 
 from streams.domain import statistics
-from streams.domain.delivery import Delivery, Entry
+from streams.domain.attempts import Entry
+from streams.domain.delivery import Delivery
 from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
 from streams.domain.statistics import Cell, Standing, Tally, standing
-from streams.domain.statuses import FIRST_FINAL, NAMES, NOTHING
+from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import iso
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
@@ -148,7 +149,8 @@ class Flow(Generic[S]):
         else:
             # asked only for a message that is new here: those known here are in their place
             return self._forward(batch, record, key, unit)
-        before, tracked, entries = delivery.precedence, delivery.request, len(delivery.history)
+        before, completed_at = delivery.precedence, delivery.completed_at
+        tracked, entries = delivery.request, len(delivery.history)
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
             return "repeated"
@@ -157,7 +159,8 @@ class Flow(Generic[S]):
             tally.happened(entry.at, entry.provider, entry.precedence)
         tally.moved(stood, delivery)
         started = tracked is None and delivery.request is not None
-        events.tell(record.offset, key, what.message_id, entry, before, started, delivery)
+        completes = delivery.completed_at != completed_at
+        events.tell(record.offset, key, what.message_id, entry, before, started, completes, delivery)
         return "amended" if delivery.precedence == before else "applied"
 
     def _bury(self, batch: Batch, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
@@ -211,11 +214,12 @@ class Events:
         entry: Entry,
         before: int,
         started: bool,
+        completes: bool,
         delivery: Delivery,
     ) -> None:
         """Emit what happened to a delivery when `entry` was added to it."""
         now = delivery.precedence
-        types = EVENT_TYPES[started, before, now]
+        types = EVENT_TYPES[started, completes, before, now]
         occurred_at = iso(entry.at)
         shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
         if len(types) > 1:
@@ -237,8 +241,13 @@ class Events:
             self._emit((key, encode(event), event_headers(event, key), None))
 
 
-def event_types(started: bool, before: int, now: int) -> tuple[EventType, ...]:
-    """Say what happened, in order, as a delivery went from one status to another (precedences) or stayed."""
+def event_types(started: bool, completes: bool, before: int, now: int) -> tuple[EventType, ...]:
+    """Say what happened, in order, as a delivery went from one status to another (precedences) or stayed.
+
+    Args:
+        started: whether it is tracked from now on.
+        completes: whether its status is final for the first time.
+    """
     types: list[EventType] = []
     if started:
         types.append("tracking.started")
@@ -246,14 +255,15 @@ def event_types(started: bool, before: int, now: int) -> tuple[EventType, ...]:
         types.append("status.amended")
     if now != before and not (started and before == NOTHING):
         types.append("status.updated")
-    if before < FIRST_FINAL <= now:
+    if completes:
         types.append("tracking.completed")
     return tuple(types)
 
 
-EVENT_TYPES: Final[Mapping[tuple[bool, int, int], tuple[EventType, ...]]] = {
-    (started, before, now): event_types(started, before, now)
+EVENT_TYPES: Final[Mapping[tuple[bool, bool, int, int], tuple[EventType, ...]]] = {
+    (started, completes, before, now): event_types(started, completes, before, now)
     for started in (False, True)
+    for completes in (False, True)
     for before in range(NOTHING, len(NAMES))
-    for now in range(max(before, 0), len(NAMES))
+    for now in range(len(NAMES))
 }

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from streams.domain.attempts import Attempt, Entry, Failure, Text, contradict, enter, speaker
 from streams.domain.statuses import (
     CLICKED,
     DELIVERED,
     FAILED,
+    FIRST_FINAL,
     NAMES,
     NOTHING,
     PRECEDENCE,
@@ -24,6 +26,7 @@ from streams.domain.statuses import (
     Source,
     Status,
     is_contradiction,
+    winner,
 )
 from streams.domain.times import EARLIEST_MS, LEAD_MS, event_at
 
@@ -31,11 +34,8 @@ __all__ = [
     "DEFAULT_TRACKING_MS",
     "PRECEDENCE",
     "UNKNOWN",
-    "Attempt",
     "Callback",
     "Delivery",
-    "Entry",
-    "Failure",
     "Request",
     "Track",
     "merge",
@@ -52,19 +52,11 @@ UNKNOWN: Final = "unknown"
 """Stands for the provider where nobody has named one."""
 
 _NEVER: Final = -(2**63)
+_FAILED: Final = 1 << FAILED
 
-Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 MessageId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 AttemptNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Duration: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-
-
-class Failure(msgspec.Struct, gc=False, omit_defaults=True):
-    """Why a message, or an attempt to deliver it, failed; `details` is JSON text."""
-
-    code: Text
-    message: str
-    details: Any = None
 
 
 class Callback(msgspec.Struct, gc=False, rename="camel"):
@@ -107,27 +99,6 @@ class Track(msgspec.Struct, gc=False, rename="camel"):
     max_tracking_duration: Duration | None = None
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """One element of the history.
-
-    Attributes:
-        precedence: of its status.
-        at: event time, ms.
-        given: the time as it was given, which may not be plausible; part of the entry's identity.
-        receipt: when its record came to Kafka, ms.
-    """
-
-    precedence: int
-    at: int
-    given: int | None
-    receipt: int
-    provider: str | None
-    attempt: int | None
-    source: Source
-    id: str | None = None
-    error: Failure | None = None
-
-
 class Request(msgspec.Struct, array_like=True, gc=False):
     """What the track request says that counts."""
 
@@ -138,26 +109,6 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     channel: str | None
     tenant: str | None
     tracking_ms: int = DEFAULT_TRACKING_MS
-
-
-class Attempt(msgspec.Struct, array_like=True, gc=False):
-    """One try to deliver the message: the entries that name the same attempt, else the same provider.
-
-    Attributes:
-        name: the attempt's number, else the provider.
-        at: the least event time.
-        precedence: of the status that wins.
-        provider: who made it, the first (by event time) of those named; `named_at` is when.
-        failure: the last error; `failure_at` is when.
-    """
-
-    name: int | str
-    at: int
-    precedence: int
-    provider: str | None
-    named_at: int
-    failure: Failure | None = None
-    failure_at: int = 0
 
 
 class Delivery(msgspec.Struct, array_like=True, gc=False):
@@ -173,13 +124,14 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
         seen: bit n tells that the history holds a status of precedence n.
         history: in order of arrival.
         attempts: in order of arrival.
-        named: the provider that reached the current status first; `named_at` is when.
+        named: the provider of the attempt that speaks for the message.
         explicit: bit n tells that ``times[n]`` was said explicitly.
+        completed_at: arrival of the record that first made the status final; ms.
         metadata: by key, event time and JSON text of the last value.
         channel_hint: what statuses say of the channel, the least of it; likewise the other hints.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     precedence: int = NOTHING
     updated_at: int = _NEVER
     times: list[int | None] = msgspec.field(default_factory=lambda: [None] * len(NAMES))
@@ -187,7 +139,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     history: list[Entry] = []
     attempts: list[Attempt] = []
     named: str | None = None
-    named_at: int = 0
+    completed_at: int | None = None
     explicit: int = 0
     channel_hint: str | None = None
     metadata: dict[str, tuple[int, str]] = {}
@@ -198,7 +150,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def status(self) -> Status:
-        """The status that wins over all others said."""
+        """The status of the attempt that speaks for the message."""
         return NAMES[self.precedence]
 
     @property
@@ -208,7 +160,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def provider(self) -> str | None:
-        """Who brought the message to its current status, else who was asked to."""
+        """Who made the attempt that speaks for the message, else who was asked to."""
         if self.named is None and self.request is not None:
             return self.request.provider
         return self.named
@@ -254,8 +206,15 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def delivered_at(self) -> int | None:
-        """When the message arrived; ms."""
-        return self.times[DELIVERED]
+        """When the message arrived; if nobody said, when it was first read or clicked; ms."""
+        if (arrived := self.times[DELIVERED]) is not None:
+            return arrived
+        return min((time for time in (self.read_at, self.clicked_at) if time is not None), default=None)
+
+    @property
+    def is_delivery_inferred(self) -> bool:
+        """Whether it arrived, but nobody said when."""
+        return self.times[DELIVERED] is None and self.delivered_at is not None
 
     @property
     def read_at(self) -> int | None:
@@ -274,8 +233,9 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def contradiction(self) -> bool:
-        """Whether the message was said both to have failed and to have arrived."""
-        return is_contradiction(self.seen)
+        """Whether an attempt was said both to have failed and to have arrived."""
+        # across attempts that is no contradiction, but what a failover is for
+        return is_contradiction(self.seen) and contradict(self.attempts)
 
 
 def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:
@@ -303,8 +263,7 @@ def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:
     _hint(delivery, callback)
     if callback.metadata:
         _annotate(delivery, entry.at, callback.metadata)
-    if receipt > delivery.updated_at:
-        delivery.updated_at = receipt
+    _conclude(delivery, receipt)
     return entry
 
 
@@ -326,8 +285,7 @@ def track(delivery: Delivery, request: Track, receipt: int) -> Entry | None:
         changed |= _annotate(delivery, at, request.metadata)
     if not changed:
         return None
-    if receipt > delivery.updated_at:
-        delivery.updated_at = receipt
+    _conclude(delivery, receipt)
     return entry
 
 
@@ -356,7 +314,7 @@ def error_code(entry: Entry) -> str | None:
 
 
 def _enter(delivery: Delivery, entry: Entry) -> None:
-    """Add an entry to the history, and what it means for status, times, provider and attempts."""
+    """Add an entry to the history, and what it means for times and attempts."""
     delivery.history.append(entry)
     precedence, at = entry.precedence, entry.at
     bit = 1 << precedence
@@ -366,56 +324,22 @@ def _enter(delivery: Delivery, entry: Entry) -> None:
         reached = times[precedence]
         if reached is None or at < reached:
             times[precedence] = at
-    if precedence > delivery.precedence:
-        delivery.precedence = precedence
-        delivery.named, delivery.named_at = entry.provider, at
-    elif precedence == delivery.precedence and _is_first(entry, delivery.named, delivery.named_at):
-        delivery.named, delivery.named_at = entry.provider, at
-    _try(delivery.attempts, entry)
+    enter(delivery.attempts, entry)
 
 
-def _is_first(entry: Entry, named: str | None, named_at: int) -> bool:
-    """Say whether an entry names a provider, and that at an earlier time than the one named so far."""
-    provider = entry.provider
-    return provider is not None and (
-        named is None or entry.at < named_at or (entry.at == named_at and provider < named)
-    )
-
-
-def _try(attempts: list[Attempt], entry: Entry) -> None:
-    """Add an entry to the attempt that it belongs to."""
-    provider, at, precedence = entry.provider, entry.at, entry.precedence
-    name: int | str | None = entry.attempt
-    if name is None:
-        name = UNKNOWN if provider is None else provider
-    for attempt in attempts:
-        if attempt.name == name:
-            break
-    else:
-        attempts.append(Attempt(name, at, precedence, provider, at, entry.error, at))
-        return
-    if at < attempt.at:
-        attempt.at = at
-    if precedence > attempt.precedence:
-        attempt.precedence = precedence
-    # mostly the same provider again, later
-    if (provider != attempt.provider or at < attempt.named_at) and _is_first(
-        entry, attempt.provider, attempt.named_at
-    ):
-        attempt.provider, attempt.named_at = provider, at
-    if entry.error is not None:
-        _fail(attempt, at, entry.error)
-
-
-def _fail(attempt: Attempt, at: int, error: Failure) -> None:
-    known = attempt.failure
-    if known is None or error_order(at, error) > error_order(attempt.failure_at, known):
-        attempt.failure, attempt.failure_at = error, at
-
-
-def error_order(at: int, error: Failure) -> tuple[int, str, str, str]:
-    """Return by what errors are compared; the greatest is the one that is shown."""
-    return at, error.code, error.message, error.details or ""
+def _conclude(delivery: Delivery, receipt: int) -> None:
+    """Let the attempt that speaks give the message its status, now that all is entered."""
+    attempts = delivery.attempts
+    # mostly there is one
+    speaks = attempts[0] if len(attempts) == 1 else speaker(attempts, delivery.channel)
+    now = speaks.seen.bit_length() - 1
+    if now == DELIVERED and speaks.seen & _FAILED:
+        now = winner(speaks.seen, delivery.channel)
+    delivery.precedence, delivery.named = now, speaks.provider
+    if now >= FIRST_FINAL and delivery.completed_at is None:
+        delivery.completed_at = receipt
+    if receipt > delivery.updated_at:
+        delivery.updated_at = receipt
 
 
 def _say_times(delivery: Delivery, callback: Callback, receipt: int) -> None:

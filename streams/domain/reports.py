@@ -9,18 +9,9 @@ from typing import Final
 
 import msgspec
 
-from streams.domain.delivery import Attempt, Delivery, Entry, Failure, error_code, error_order
-from streams.domain.statuses import (
-    CLICKED,
-    DELIVERED,
-    FAILED,
-    NAMES,
-    READ,
-    SENT,
-    Source,
-    Status,
-    is_contradiction,
-)
+from streams.domain.attempts import Attempt, Entry, Failure, in_order, speaker
+from streams.domain.delivery import Delivery, error_code
+from streams.domain.statuses import CLICKED, FAILED, NAMES, READ, SENT, Source, Status, winner
 from streams.domain.times import TimeSource, iso, time_source
 
 __all__ = ["DeliveryReport", "TrackingRecord", "record_view", "report"]
@@ -66,6 +57,7 @@ class DeliveryReport(Shown):
     attempts: list[ShownAttempt] | None = None
     contradiction: bool = False
     metadata: dict[str, msgspec.Raw] | None = None
+    delivered_at_inferred: bool = False
 
 
 class Details(Shown):
@@ -111,22 +103,26 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
     """Return the delivery report of a message."""
     times, attempts, request = delivery.times, delivery.attempts, delivery.request
     if len(attempts) == 1:
-        failure, shown = attempts[0].failure, [_shown_attempt(1, attempts[0])]
+        status = NAMES[delivery.precedence]
+        failure, shown = attempts[0].failure, [_shown_attempt(1, attempts[0], status)]
     else:
-        failure, shown = _last_failure(attempts), _shown_attempts(attempts)
+        channel = delivery.channel
+        failure, shown = speaker(attempts, channel).failure, _shown_attempts(attempts, channel)
+    delivered_at = delivery.delivered_at
     return DeliveryReport(
         message_id,
         NAMES[delivery.precedence],
         delivery.phone_number_hint if request is None else request.phone_number,
         None if (time := times[SENT]) is None else iso(time),
-        None if (time := times[DELIVERED]) is None else iso(time),
+        None if delivered_at is None else iso(delivered_at),
         None if (time := times[READ]) is None else iso(time),
         None if (time := times[CLICKED]) is None else iso(time),
         None if (time := times[FAILED]) is None else iso(time),
         None if failure is None else _shown_error(failure),
         shown,
-        delivery.seen & _FAILED != 0 and is_contradiction(delivery.seen),
+        delivery.seen & _FAILED != 0 and delivery.contradiction,
         _shown_metadata(delivery.metadata) if delivery.metadata else None,
+        delivered_at is not None and delivery.is_delivery_inferred,
     )
 
 
@@ -161,24 +157,16 @@ def _shown_metadata(metadata: Mapping[str, tuple[int, str]]) -> dict[str, msgspe
     return {key: msgspec.Raw(text) for key, (_, text) in metadata.items()}
 
 
-def _shown_attempts(attempts: list[Attempt]) -> list[ShownAttempt]:
-    ordered = sorted(attempts, key=_attempt_order)
-    return [_shown_attempt(number, attempt) for number, attempt in enumerate(ordered, 1)]
+def _shown_attempts(attempts: list[Attempt], channel: str | None) -> list[ShownAttempt]:
+    return [
+        _shown_attempt(number, attempt, NAMES[winner(attempt.seen, channel)])
+        for number, attempt in enumerate(in_order(attempts), 1)
+    ]
 
 
-def _shown_attempt(number: int, attempt: Attempt) -> ShownAttempt:
+def _shown_attempt(number: int, attempt: Attempt, status: Status) -> ShownAttempt:
     error = None if attempt.failure is None else _shown_error(attempt.failure)
-    return ShownAttempt(number, iso(attempt.at), NAMES[attempt.precedence], attempt.provider, error)
-
-
-def _attempt_order(attempt: Attempt) -> tuple[int, str]:
-    return attempt.at, str(attempt.name)
-
-
-def _last_failure(attempts: list[Attempt]) -> Failure | None:
-    """Return the last error of all attempts."""
-    failures = [(attempt.failure_at, attempt.failure) for attempt in attempts if attempt.failure is not None]
-    return max(failures, key=lambda failure: error_order(*failure))[1] if failures else None
+    return ShownAttempt(number, iso(attempt.at), status, attempt.provider, error)
 
 
 def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:

@@ -10,6 +10,7 @@ __all__ = [
     "CONTRADICTED",
     "DELIVERED",
     "FAILED",
+    "FAILED_WINS",
     "FIRST_FINAL",
     "NAMES",
     "NOTHING",
@@ -20,6 +21,7 @@ __all__ = [
     "Source",
     "Status",
     "is_contradiction",
+    "winner",
 ]
 
 Status: TypeAlias = Literal[
@@ -67,10 +69,29 @@ CLICKED: Final = PRECEDENCE["CLICKED"]
 FIRST_FINAL: Final = PRECEDENCE["CANCELLED"]
 """This status and all that win over it are final: nothing more is expected."""
 
+_FAILED: Final = 1 << FAILED
+
 CONTRADICTED: Final = 1 << DELIVERED | 1 << READ | 1 << CLICKED
 """The statuses, as bits, that cannot be true together with FAILED."""
 
 
+FAILED_WINS: Final[frozenset[str]] = frozenset({"email"})
+"""Channels on which a failure after the arrival is true: a bounce follows a delivery. On all others what
+was delivered is delivered: a failure that follows comes of a second device, or of another hop's receipt."""
+
+
+def winner(seen: int, channel: str | None) -> int:
+    """Return the precedence that wins among these statuses (bit n for precedence n) of one attempt.
+
+    Source: the tie of FAILED and DELIVERED, which have one rank, is broken by the channel alone, never by
+    the order of arrival; what follows a delivery (READ, CLICKED) tells that it did arrive.
+    """
+    greatest = seen.bit_length() - 1
+    if greatest == DELIVERED and seen & _FAILED and channel in FAILED_WINS:
+        return FAILED
+    return greatest
+
+
 def is_contradiction(seen: int) -> bool:
     """Say whether these statuses (bit n for precedence n) tell both of failure and of arrival."""
-    return bool(seen & 1 << FAILED and seen & CONTRADICTED)
+    return bool(seen & _FAILED and seen & CONTRADICTED)

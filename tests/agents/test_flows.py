@@ -151,24 +151,40 @@ def test_a_further_request_adds_its_entry_and_metadata(partition: Partition) -> 
 
 
 @pytest.mark.parametrize(
-    ("started", "before", "now", "types"),
+    ("started", "completes", "before", "now", "types"),
     [
-        (False, -1, 2, ["status.updated"]),
-        (False, -1, 6, ["status.updated", "tracking.completed"]),
-        (False, 2, 2, ["status.amended"]),
-        (False, 2, 5, ["status.updated", "tracking.completed"]),
-        (False, 5, 6, ["status.updated"]),
-        (False, 6, 6, ["status.amended"]),
-        (True, -1, 0, ["tracking.started"]),
-        (True, -1, 3, ["tracking.started", "tracking.completed"]),
-        (True, 2, 2, ["tracking.started"]),
-        (True, 2, 3, ["tracking.started", "status.updated", "tracking.completed"]),
-        (True, 5, 6, ["tracking.started", "status.updated"]),
+        (False, False, -1, 2, ["status.updated"]),
+        (False, True, -1, 6, ["status.updated", "tracking.completed"]),
+        (False, False, 2, 2, ["status.amended"]),
+        (False, True, 2, 5, ["status.updated", "tracking.completed"]),
+        (False, False, 5, 6, ["status.updated"]),
+        (False, False, 5, 2, ["status.updated"]),
+        (False, False, 6, 6, ["status.amended"]),
+        (True, False, -1, 0, ["tracking.started"]),
+        (True, True, -1, 3, ["tracking.started", "tracking.completed"]),
+        (True, False, 2, 2, ["tracking.started"]),
+        (True, True, 2, 3, ["tracking.started", "status.updated", "tracking.completed"]),
+        (True, False, 5, 6, ["tracking.started", "status.updated"]),
     ],
 )
-def test_which_events_tell_what_happened(started: bool, before: int, now: int, types: list[str]) -> None:
-    """All cases: whether tracking starts, and the precedences before (-1: new) and now."""
-    assert list(event_types(started, before, now)) == types
+def test_which_events_tell_what_happened(
+    started: bool, completes: bool, before: int, now: int, types: list[str]
+) -> None:
+    """All cases: tracking starts, final for the first time, the precedences before (-1: new) and now."""
+    assert list(event_types(started, completes, before, now)) == types
+
+
+def test_a_message_completes_once_however_often_its_status_becomes_final(partition: Partition) -> None:
+    """A failover takes a final status back; the next one is an update."""
+    partition.say(
+        status("FAILED", provider="a", timestamp=NOON),
+        status("SENT", provider="b", timestamp=NOON + 5),
+        status("DELIVERED", provider="b", timestamp=NOON + 9),
+    )
+
+    assert partition.types() == ["status.updated", "tracking.completed", "status.updated", "status.updated"]
+    statuses = [event.json["currentStatus"] for event in partition.events]
+    assert statuses == ["FAILED", "FAILED", "SENT", "DELIVERED"]
 
 
 def test_an_event_in_full(partition: Partition) -> None:

@@ -42,10 +42,6 @@ def entries(said: Iterable[Said]) -> list[dict[str, Any]]:
     return rows
 
 
-def rank(row: dict[str, Any]) -> int:
-    return ORDER.index(row["status"])
-
-
 def last_error(rows: list[dict[str, Any]]) -> Any:
     failed = [row for row in rows if row["error"] is not None]
     order = lambda row: (row["at"], row["error"].code, row["error"].message, row["error"].details or "")  # noqa: E731
@@ -65,21 +61,56 @@ def moment(rows: list[dict[str, Any]], status: str) -> int | None:
     return min(explicit or implied, default=None)
 
 
-def attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[Any, list[dict[str, Any]]] = {}
+def attempts(rows: list[dict[str, Any]], channel: str | None) -> list[dict[str, Any]]:
+    """By number, else by provider; rows that name neither belong to the last."""
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in rows:
-        provider = "unknown" if row["provider"] is None else row["provider"]
-        groups.setdefault(provider if row["attempt"] is None else row["attempt"], []).append(row)
-    ordered = sorted(groups.items(), key=lambda item: (min(row["at"] for row in item[1]), str(item[0])))
+        if row["attempt"] is not None:
+            groups.setdefault((row["attempt"], ""), []).append(row)
+        elif row["provider"] is not None:
+            groups.setdefault((-1, row["provider"]), []).append(row)
+
+    def begins(name: tuple[int, str]) -> int:
+        before = [other for other in groups if 0 < other[0] < name[0]]
+        return max(first(groups[other]) for other in [name, *before])
+
+    ordered = [groups[name] for name in sorted(groups, key=lambda name: (begins(name), name))] or [[]]
+    started_at = [first(group) if group else first(rows) for group in ordered]
+    ordered[-1] = ordered[-1] + [row for row in rows if row["attempt"] is None and row["provider"] is None]
     return [
         {
             "provider": first_provider(group),
-            "at": min(row["at"] for row in group),
-            "status": max(group, key=rank)["status"],
+            "at": at,
+            "status": verdict(group, channel),
             "error": last_error(group),
+            "contradiction": contradicts(group),
         }
-        for _, group in ordered
+        for at, group in zip(started_at, ordered, strict=True)
     ]
+
+
+def first(rows: list[dict[str, Any]]) -> int:
+    return min(row["at"] for row in rows)
+
+
+def verdict(rows: list[dict[str, Any]], channel: str | None) -> str:
+    """Of one attempt: the greatest rank, but that e-mail bounces after it was delivered."""
+    statuses = {row["status"] for row in rows}
+    if channel == "email" and "FAILED" in statuses and not statuses & {"READ", "CLICKED"}:
+        return "FAILED"
+    return max(statuses, key=ORDER.index)
+
+
+def contradicts(rows: list[dict[str, Any]]) -> bool:
+    statuses = {row["status"] for row in rows}
+    return "FAILED" in statuses and bool(statuses & {"DELIVERED", "READ", "CLICKED"})
+
+
+def speaking(tries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The latest of those that came furthest, if any arrived; else the latest."""
+    arrived = [one for one in tries if one["status"] in {"DELIVERED", "READ", "CLICKED"}]
+    furthest = max((ORDER.index(one["status"]) for one in arrived), default=None)
+    return [one for one in tries if furthest is None or ORDER.index(one["status"]) == furthest][-1]
 
 
 def hint(rows: list[dict[str, Any]], name: str) -> str | None:
@@ -98,8 +129,6 @@ def metadata(rows: list[dict[str, Any]]) -> dict[str, str]:
 def law(said: list[Said]) -> dict[str, Any]:
     """All that a delivery is, of a set of which no two have one identity."""
     rows = entries(said)
-    top = max(rows, key=rank)["status"]
-    seen = {row["status"] for row in rows}
     requests = [
         (
             r["at"],
@@ -115,21 +144,27 @@ def law(said: list[Said]) -> dict[str, Any]:
     least = min(
         requests, key=lambda r: tuple(value or "" if value is None else value for value in r), default=None
     )
+    channel = least[4] if least and least[4] is not None else hint(rows, "channel")
+    tries = attempts(rows, channel)
+    speaks = speaking(tries)
+    times = {name: moment(rows, status) for status, name in MOMENTS.items()}
+    used = [time for time in (times["read_at"], times["clicked_at"]) if time is not None]
     return {
-        "status": top,
-        **{name: moment(rows, status) for status, name in MOMENTS.items()},
-        "contradiction": "FAILED" in seen and bool(seen & {"DELIVERED", "READ", "CLICKED"}),
-        "error": last_error(rows),
+        "status": speaks["status"],
+        **times,
+        "delivered_at": min(used, default=None) if times["delivered_at"] is None else times["delivered_at"],
+        "is_delivery_inferred": times["delivered_at"] is None and bool(used),
+        "contradiction": any(one["contradiction"] for one in tries),
+        "error": speaks["error"],
         "metadata": metadata(rows),
         "tracked": least is not None,
         "phone_number": least[1] if least else hint(rows, "phone_number"),
         "template_id": least[2] if least else hint(rows, "template_id"),
-        "channel": least[4] if least and least[4] is not None else hint(rows, "channel"),
+        "channel": channel,
         "tenant": least[5] if least and least[5] is not None else hint(rows, "tenant"),
-        "provider": first_provider([row for row in rows if row["status"] == top])
-        or (least[3] if least else None),
+        "provider": speaks["provider"] or (least[3] if least else None),
         "created_at": least[0] if least else min(row["at"] for row in rows),
         "updated_at": max(row["receipt"] for row in rows),
-        "attempts": attempts(rows),
+        "attempts": tries,
         "entries": len(rows),
     }

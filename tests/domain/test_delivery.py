@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.domain.delivery import Callback, Delivery, Failure, Track
 from streams.domain.reports import record_view, report
-from streams.domain.times import EARLIEST_MS, LEAD_MS
+from streams.domain.times import EARLIEST_MS, LEAD_MS, iso
 from tests.domain.law import law
 from tests.domain.sayings import NOON, add, callback, delivery_of, histories, request
 
@@ -46,8 +46,8 @@ def test_a_delivery_is_what_the_law_makes_of_the_set(said: list[tuple[Callback |
     assert {key: text for key, (_, text) in delivery.metadata.items()} == texts
     view = report("m-1", delivery)
     assert plain(view.error) == shown_error(error)
-    assert [(a.provider, a.status, plain(a.error)) for a in view.attempts or []] == [
-        (a["provider"], a["status"], shown_error(a["error"])) for a in attempts
+    assert [(a.provider, a.status, a.attempted_at, plain(a.error)) for a in view.attempts or []] == [
+        (a["provider"], a["status"], iso(a["at"]), shown_error(a["error"])) for a in attempts
     ]
     assert [a.attempt_number for a in view.attempts or []] == list(range(1, len(attempts) + 1))
 
@@ -210,23 +210,26 @@ def test_a_given_id_is_the_identity_together_with_the_status() -> None:
     assert len(delivery_of(callback("SENT", id="i"), callback("READ", id="i")).history) == 2
 
 
-def test_the_provider_is_the_one_that_reached_the_current_status_first() -> None:
-    """Neither an earlier status nor a later report of the same one names the provider."""
+def test_the_provider_is_that_of_the_attempt_that_speaks() -> None:
+    """Of several that name themselves in one attempt the first by event time."""
     delivery = delivery_of(
         callback("SENT", 1, provider="a"),
-        callback("DELIVERED", 9, provider="b"),
-        callback("DELIVERED", 8, provider="c"),
-        callback("DELIVERED", 8, provider="d"),
-        callback("DELIVERED", 7),
+        callback("DELIVERED", 9, provider="b", attempt=2),
+        callback("DELIVERED", 8, provider="c", attempt=2),
+        callback("DELIVERED", 8, provider="d", attempt=2),
+        callback("DELIVERED", 7, attempt=2),
     )
 
     assert delivery.provider == "c"
 
 
-def test_the_request_names_the_provider_when_no_entry_of_the_current_status_does() -> None:
-    """A nameless DELIVERED of a tracked message counts for the provider that was asked."""
+def test_what_names_no_attempt_is_said_of_the_latest() -> None:
+    """A nameless DELIVERED counts for the provider that tried last, else for the one that was asked."""
     assert delivery_of(request(), callback("DELIVERED", 5)).provider == "solapi"
-    assert delivery_of(callback("SENT", 4, provider="a"), callback("DELIVERED", 5)).provider is None
+    assert delivery_of(callback("SENT", 4, provider="a"), callback("DELIVERED", 5)).provider == "a"
+    assert delivery_of(callback("DELIVERED", 5)).provider is None
+    late = delivery_of(callback("DELIVERED", 5), callback("SENT", 4, provider="a"), callback("QUEUED", 9))
+    assert (late.status, late.provider) == ("DELIVERED", "a")
 
 
 def test_of_several_requests_the_least_counts() -> None:

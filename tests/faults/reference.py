@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2
 from .inputs import HINTS, MARKS, STATUSES, Json, Malformed, Raw, compact, iso, parse, present, to_ms, within
 
 FINAL = frozenset(STATUSES[3:])
+ARRIVED = frozenset(("DELIVERED", "READ", "CLICKED"))
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Message:
         self.metadata: dict[str, tuple[int, str]] = {}
         self.updated_at = 0
         self.record: Json | None = None
+        self.completed = False
 
     def apply(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
         before = self.record
@@ -133,7 +135,9 @@ class Message:
         previous = before["currentStatus"] if before else None
         moved = after["currentStatus"] != previous
         expected.outcomes[input_id] = "applied" if moved else "amended"
-        types = event_types(previous, after["currentStatus"], body["track"], first_request)
+        completes = after["currentStatus"] in FINAL and not self.completed
+        self.completed |= completes
+        types = event_types(previous, after["currentStatus"], body["track"], first_request, completes)
         for n, kind in enumerate(types):
             expected.events.setdefault(self.id, []).append(
                 make_event(f"{input_id}-{n}", kind, entry, previous, after)
@@ -162,25 +166,25 @@ class Message:
         entries = sorted(
             self.entries, key=lambda e: (e["at"], STATUSES.index(e["status"]), shown_id(self.id, e))
         )
-        status = highest(entries)
         request = min(self.requests, key=lambda r: r["tuple"], default=None)
-        said = [(e["at"], e["provider"]) for e in entries if e["status"] == status and e["provider"]]
-        record: Json = {"messageId": self.id, "tracked": request is not None, "currentStatus": status}
+        record: Json = {"messageId": self.id, "tracked": request is not None}
         for hint in HINTS:
             values = [e["hints"][hint] for e in entries if e["hints"][hint] is not None]
             record[hint] = (request or {}).get(hint) or min(values, default=None)
-        record["provider"] = min(said)[1] if said else (request or {}).get("provider")
+        tries = attempts(entries, record["channel"])
+        speaks = speaking(tries)
+        record["currentStatus"] = speaks["status"]
+        record["provider"] = speaks["provider"] or (request or {}).get("provider")
         created_at = request["createdAt"] if request else min(e["at"] for e in entries)
         record["createdAt"] = iso(created_at)
         record["updatedAt"] = iso(self.updated_at)
         record["expiresAt"] = iso(created_at + request["duration"]) if request else None
         record["metadata"] = {key: json.loads(said[1]) for key, said in self.metadata.items()} or None
         record["statusHistory"] = [shown_entry(self.id, e) for e in entries]
-        record["deliveryReport"] = self.report(record, entries)
+        record["deliveryReport"] = self.report(record, entries, tries, speaks)
         return present(record)
 
-    def report(self, record: Json, entries: list[Json]) -> Json:
-        statuses = {e["status"] for e in entries}
+    def report(self, record: Json, entries: list[Json], tries: list[Json], speaks: Json) -> Json:
         report = {
             "messageId": self.id,
             "phoneNumber": record["phoneNumber"],
@@ -191,11 +195,16 @@ class Message:
             report[mark] = iso(
                 min(explicit or [e["at"] for e in entries if e["status"] == status], default=None)
             )
-        report["error"] = latest_error(entries)
-        report["attempts"] = attempts(entries)
-        report["contradiction"] = (
-            "FAILED" in statuses and bool(statuses & {"DELIVERED", "READ", "CLICKED"})
-        ) or None
+        used = [report[mark] for mark in ("readAt", "clickedAt") if report[mark]]
+        if used and not report["deliveredAt"]:
+            report |= {"deliveredAt": min(used), "deliveredAtInferred": True}
+        report["error"] = speaks["error"]
+        shown = ("provider", "attemptedAt", "status", "error")
+        report["attempts"] = [
+            {"attemptNumber": n} | present({name: one[name] for name in shown})
+            for n, one in enumerate(tries, start=1)
+        ]
+        report["contradiction"] = any(one["contradiction"] for one in tries) or None
         report["metadata"] = record["metadata"]
         return present(report)
 
@@ -233,12 +242,14 @@ def make_request(body: Json, created_at: int) -> Json:
     }
 
 
-def event_types(previous: str | None, current: str, track: bool, first_request: bool) -> list[str]:
+def event_types(
+    previous: str | None, current: str, track: bool, first_request: bool, completes: bool
+) -> list[str]:
     moved = current != previous
     rules = {
         "tracking.started": first_request,
         "status.updated": moved and (previous is not None or not track),
-        "tracking.completed": current in FINAL and previous not in FINAL,
+        "tracking.completed": completes,
         "status.amended": not moved and not first_request,
     }
     return [kind for kind, happened in rules.items() if happened]
@@ -271,24 +282,48 @@ def make_event(event_id: str, kind: str, entry: Json, previous: str | None, afte
     return {"id": event_id, "value": present(value), "headers": headers}
 
 
-def attempts(entries: list[Json]) -> list[Json]:
-    groups: dict[tuple[bool, str], list[Json]] = {}
+def attempts(entries: list[Json], channel: str | None) -> list[Json]:
+    """What was tried, first to last: by number where one is given, else by provider.
+
+    Entries with neither are of the last one, but do not date it.
+    """
+    nameless = [e for e in entries if e["attempt"] is None and e["provider"] is None]
+    groups: dict[tuple[int, str], list[Json]] = {}
     for entry in entries:
-        explicit = entry["attempt"] is not None
-        name = str(entry["attempt"]) if explicit else entry["provider"] or "unknown"
-        groups.setdefault((explicit, name), []).append(entry)
-    shown = []
-    for (_, name), group in groups.items():
-        said = [(e["at"], e["provider"]) for e in group if e["provider"]]
-        first = min(e["at"] for e in group)
-        attempt = {
-            "provider": min(said)[1] if said else None,
-            "attemptedAt": iso(first),
-            "status": highest(group),
-        }
-        shown.append(((first, name), present(attempt | {"error": latest_error(group)})))
-    shown.sort(key=lambda pair: pair[0])
-    return [{"attemptNumber": n} | attempt for n, (_, attempt) in enumerate(shown, start=1)]
+        if entry in nameless:
+            continue
+        number = entry["attempt"]
+        groups.setdefault((-1, entry["provider"]) if number is None else (number, ""), []).append(entry)
+    began = {name: min(e["at"] for e in group) for name, group in groups.items()}
+    place = {
+        name: max(at for other, at in began.items() if other == name or 0 < other[0] < name[0])
+        for name in began
+    }
+    names = sorted(groups, key=lambda name: (place[name], name))
+    if not names:
+        return [attempt(min(e["at"] for e in nameless), nameless, channel)]
+    groups[names[-1]] = groups[names[-1]] + nameless
+    return [attempt(began[name], groups[name], channel) for name in names]
+
+
+def attempt(at: int, group: list[Json], channel: str | None) -> Json:
+    statuses = {e["status"] for e in group}
+    said = [(e["at"], e["provider"]) for e in group if e["provider"]]
+    bounced = channel == "email" and "FAILED" in statuses and not statuses & {"READ", "CLICKED"}
+    return {
+        "attemptedAt": iso(at),
+        "provider": min(said)[1] if said else None,
+        "status": "FAILED" if bounced else max(statuses, key=STATUSES.index),
+        "error": latest_error(group),
+        "contradiction": "FAILED" in statuses and bool(statuses & ARRIVED),
+    }
+
+
+def speaking(tries: list[Json]) -> Json:
+    """Of those that arrived the furthest, and of those the last; of none that arrived the last."""
+    arrived = [one for one in tries if one["status"] in ARRIVED]
+    furthest = max((STATUSES.index(one["status"]) for one in arrived), default=0)
+    return [one for one in arrived if STATUSES.index(one["status"]) == furthest][-1] if arrived else tries[-1]
 
 
 def move_totals(totals: dict[str, Json], before: Json | None, after: Json) -> None:
@@ -299,7 +334,7 @@ def move_totals(totals: dict[str, Json], before: Json | None, after: Json) -> No
         cell = totals.setdefault(record.get("provider", "unknown"), empty)
         cell["counts"][record["currentStatus"]] += sign
         report = record["deliveryReport"]
-        if "sentAt" in report and "deliveredAt" in report:
+        if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
             cell["sum"] += sign * max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
             cell["count"] += sign
     cell["updatedAt"] = max(cell["updatedAt"], to_ms(after["updatedAt"]))
@@ -318,10 +353,6 @@ def shown_id(message_id: str, entry: Json) -> str:
     said = [entry["status"], entry["provider"], entry["attempt"], entry["given"]]
     identity = [message_id, *said, (entry["error"] or {}).get("code"), entry["source"]]
     return blake2b(compact(identity).encode(), digest_size=8).hexdigest()
-
-
-def highest(entries: list[Json]) -> str:
-    return max((e["status"] for e in entries), key=STATUSES.index)
 
 
 def latest_error(entries: list[Json]) -> Json | None:

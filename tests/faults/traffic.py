@@ -20,6 +20,7 @@ PATHS = (
     ("CANCELLED",),
     ("SENT", "EXPIRED", "DELIVERED"),
     ("DELIVERED", "FAILED"),
+    ("QUEUED", "FAILED", "QUEUED", "FAILED", "SENT"),
     ("CLICKED",),
 )
 HUGE_BYTES = 10 * 1024 * 1024
@@ -76,14 +77,14 @@ class Lifecycle:
         attempt = rng.choice((None, 1))
         for n, status in enumerate(path):
             self.now += rng.randrange(1, 400)
-            if status == "FAILED" and attempt:
-                attempt += 1
-                self.provider = rng.choice(PROVIDERS)
             said = self.status(status, n, attempt)
             late = rng.choice((0, 0, 0, rng.randrange(5_000)))
             yield self.send("statuses", self.now + late, said)
             while rng.random() < 0.2:
                 yield self.send("statuses", self.now + late + rng.randrange(2_000), said)
+            if status == "FAILED" and rng.random() < 0.8:  # another one tries, numbered or not
+                attempt = attempt and attempt + 1
+                self.provider = rng.choice(PROVIDERS)
 
     def tracks(self) -> Iterator[Sent]:
         rng = self.rng

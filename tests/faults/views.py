@@ -57,6 +57,6 @@ def stats(parts: Iterable[Expected]) -> Json:
 
 def duration(record: Json) -> int | None:
     report = record["deliveryReport"]
-    if "sentAt" not in report or "deliveredAt" not in report:
+    if "sentAt" not in report or "deliveredAt" not in report or "deliveredAtInferred" in report:
         return None
     return max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))

@@ -1,0 +1,175 @@
+"""Attempts: what was said of each try to deliver a message, and which of them speaks for the message.
+
+A history entry belongs to the attempt that it numbers, else to that of its provider. One that names neither
+is said of the message, so it counts for the attempt that is the latest when all is known. What an attempt has
+come to depends on the set of its entries alone, and so does the order of attempts: nothing here knows what
+arrived first.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+from streams.domain.statuses import DELIVERED, Source, is_contradiction, winner
+
+__all__ = ["Attempt", "Entry", "Failure", "contradict", "enter", "in_order", "is_greater", "speaker"]
+
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class Failure(msgspec.Struct, gc=False, omit_defaults=True):
+    """Why a message, or an attempt to deliver it, failed; `details` is JSON text."""
+
+    code: Text
+    message: str
+    details: Any = None
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """One element of the history.
+
+    Attributes:
+        precedence: of its status.
+        at: event time, ms.
+        given: the time as it was given, which may not be plausible; part of the entry's identity.
+        receipt: when its record came to Kafka, ms.
+    """
+
+    precedence: int
+    at: int
+    given: int | None
+    receipt: int
+    provider: str | None
+    attempt: int | None
+    source: Source
+    id: str | None = None
+    error: Failure | None = None
+
+
+class Attempt(msgspec.Struct, array_like=True, gc=False):
+    """One try to deliver the message.
+
+    Attributes:
+        name: its number, else its provider; None for what was said of the message and of no attempt.
+        at: the least event time.
+        seen: bit n tells that it has a status of precedence n.
+        provider: who made it, the first (by event time) of those named; `named_at` is when.
+        failure: the last error; `failure_at` is when.
+    """
+
+    name: int | str | None
+    at: int
+    seen: int
+    provider: str | None
+    named_at: int
+    failure: Failure | None = None
+    failure_at: int = 0
+
+
+_NEVER: Final = -(2**63)
+
+
+def enter(attempts: list[Attempt], entry: Entry) -> None:
+    """Add an entry to the attempt that it belongs to."""
+    provider, at, bit = entry.provider, entry.at, 1 << entry.precedence
+    name: int | str | None = entry.attempt
+    if name is None:
+        name = provider
+    for attempt in attempts:
+        if attempt.name == name:
+            break
+    else:
+        attempts.append(Attempt(name, at, bit, provider, at, entry.error, at))
+        return
+    if at < attempt.at:
+        attempt.at = at
+    attempt.seen |= bit
+    # mostly the same provider again, later
+    if (provider != attempt.provider or at < attempt.named_at) and _is_first(entry, attempt):
+        attempt.provider, attempt.named_at = provider, at
+    if entry.error is not None and is_greater(at, entry.error, attempt):
+        attempt.failure, attempt.failure_at = entry.error, at
+
+
+def _is_first(entry: Entry, attempt: Attempt) -> bool:
+    """Say whether an entry names a provider, and that at an earlier time than the one named so far."""
+    provider, named = entry.provider, attempt.provider
+    return provider is not None and (
+        named is None or entry.at < attempt.named_at or (entry.at == attempt.named_at and provider < named)
+    )
+
+
+def is_greater(at: int, error: Failure, attempt: Attempt) -> bool:
+    """Say whether an error is shown rather than the one that the attempt has."""
+    known = attempt.failure
+    return known is None or _error_order(at, error) > _error_order(attempt.failure_at, known)
+
+
+def _error_order(at: int, error: Failure) -> tuple[int, str, str, str]:
+    return at, error.code, error.message, error.details or ""
+
+
+def in_order(attempts: list[Attempt]) -> list[Attempt]:
+    """Return the attempts, the first one first; what names none has joined the last.
+
+    An attempt begins with the first that was said of it. A numbered one begins no earlier than those of
+    lesser numbers, whatever the clocks of different providers tell.
+    """
+    if len(attempts) == 1:
+        return attempts
+    begun = _NEVER
+    begins: dict[int | str | None, int] = {}
+    for attempt in sorted((attempt for attempt in attempts if isinstance(attempt.name, int)), key=_number):
+        begun = begins[attempt.name] = max(begun, attempt.at)
+    named = [attempt for attempt in attempts if attempt.name is not None]
+    named.sort(
+        key=lambda attempt: (begins.get(attempt.name, attempt.at), _number(attempt), str(attempt.name))
+    )
+    for attempt in attempts:
+        if attempt.name is None:
+            named[-1] = _joined(named[-1], attempt)
+    return named
+
+
+def _number(attempt: Attempt) -> int:
+    return attempt.name if isinstance(attempt.name, int) else -1
+
+
+def _joined(attempt: Attempt, said: Attempt) -> Attempt:
+    """Return an attempt with what was said of the message."""
+    failure, failure_at = attempt.failure, attempt.failure_at
+    if said.failure is not None and is_greater(said.failure_at, said.failure, attempt):
+        failure, failure_at = said.failure, said.failure_at
+    return Attempt(
+        attempt.name,
+        attempt.at,
+        attempt.seen | said.seen,
+        attempt.provider,
+        attempt.named_at,
+        failure,
+        failure_at,
+    )
+
+
+def speaker(attempts: list[Attempt], channel: str | None) -> Attempt:
+    """Return the attempt whose status is that of the message.
+
+    What has arrived has arrived: of attempts that did, the one that came furthest speaks, and of those the
+    latest. If none did, the latest speaks; that an earlier one failed, or fails late, is the past.
+    """
+    if len(attempts) == 1:
+        return attempts[0]
+    ordered = in_order(attempts)
+    speaks, furthest = ordered[-1], DELIVERED
+    for attempt in ordered:
+        status = winner(attempt.seen, channel)
+        if status >= furthest:
+            speaks, furthest = attempt, status
+    return speaks
+
+
+def contradict(attempts: list[Attempt]) -> bool:
+    """Say whether any attempt is said both to have failed and to have arrived."""
+    return any(is_contradiction(attempt.seen) for attempt in in_order(attempts))

@@ -1,0 +1,186 @@
+"""What becomes of a message in the stories that providers tell, in whatever order they tell them."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from streams.domain.attempts import Failure
+from streams.domain.delivery import Callback, Delivery, Track
+from streams.domain.reports import report
+from tests.domain.sayings import NOON, callback, delivery_of, request
+
+GONE = Failure("3104", "not a user")
+
+
+def outcome(delivery: Delivery) -> dict[str, Any]:
+    """What people look at first."""
+    shown = report("m-1", delivery)
+    return {
+        "status": delivery.status,
+        "provider": delivery.provider,
+        "attempts": [f"{a.provider} {a.status}" for a in shown.attempts or []],
+        "contradiction": shown.contradiction,
+        "error": None if shown.error is None else shown.error.code,
+    }
+
+
+STORIES: dict[str, tuple[list[Callback | Track], dict[str, Any]]] = {
+    "failover: the second provider has sent it": (
+        [
+            request(0, provider="aligo"),
+            callback("FAILED", 20, provider="aligo", error=GONE),
+            callback("SENT", 30, provider="solapi"),
+        ],
+        {"status": "SENT", "provider": "solapi", "attempts": ["aligo FAILED", "solapi SENT"]},
+    ),
+    "failover: the first provider's failure comes dated after the second has sent it": (
+        [
+            request(0, provider="aligo"),
+            callback("SENT", 30, provider="solapi"),
+            callback("FAILED", 90, provider="aligo", error=GONE),
+        ],
+        {"status": "SENT", "provider": "solapi", "attempts": ["aligo FAILED", "solapi SENT"]},
+    ),
+    "failover by number: the clock of the second provider is slow": (
+        [
+            callback("SENT", 10, attempt=1, provider="a"),
+            callback("FAILED", 20, attempt=1, provider="a", error=GONE),
+            callback("SENT", 5, attempt=2, provider="b"),
+        ],
+        {"status": "SENT", "provider": "b", "attempts": ["a FAILED", "b SENT"]},
+    ),
+    "failover: the first provider delivers after all": (
+        [
+            callback("SENT", 10, provider="a"),
+            callback("FAILED", 40, provider="b", error=GONE),
+            callback("DELIVERED", 50, provider="a"),
+        ],
+        {"status": "DELIVERED", "provider": "a", "attempts": ["a DELIVERED", "b FAILED"]},
+    ),
+    "both providers deliver, the first is read": (
+        [
+            callback("READ", 50, provider="a"),
+            callback("DELIVERED", 40, provider="a"),
+            callback("DELIVERED", 60, provider="b"),
+        ],
+        {"status": "READ", "provider": "a", "attempts": ["a READ", "b DELIVERED"]},
+    ),
+    "both providers deliver": (
+        [callback("DELIVERED", 40, provider="a"), callback("DELIVERED", 60, provider="b")],
+        {"status": "DELIVERED", "provider": "b", "attempts": ["a DELIVERED", "b DELIVERED"]},
+    ),
+    "all providers fail": (
+        [
+            callback("FAILED", 40, provider="a", error=GONE),
+            callback("FAILED", 60, provider="b", error=Failure("9", "blocked")),
+        ],
+        {"status": "FAILED", "provider": "b", "attempts": ["a FAILED", "b FAILED"], "error": "9"},
+    ),
+    "a bounce after the delivery of an e-mail": (
+        [
+            callback("SENT", 1, provider="ses", channel="email"),
+            callback("DELIVERED", 2, provider="ses"),
+            callback("FAILED", 90, provider="ses", error=GONE),
+        ],
+        {
+            "status": "FAILED",
+            "provider": "ses",
+            "attempts": ["ses FAILED"],
+            "contradiction": True,
+            "error": "3104",
+        },
+    ),
+    "an e-mail that bounced is read": (
+        [
+            callback("FAILED", 2, provider="ses", channel="email", error=GONE),
+            callback("READ", 90, provider="ses"),
+        ],
+        {
+            "status": "READ",
+            "provider": "ses",
+            "attempts": ["ses READ"],
+            "contradiction": True,
+            "error": "3104",
+        },
+    ),
+    "WhatsApp on two devices, one of which is gone": (
+        [
+            callback("DELIVERED", 2, provider="meta", channel="whatsapp"),
+            callback("FAILED", 3, provider="meta", error=GONE),
+        ],
+        {
+            "status": "DELIVERED",
+            "provider": "meta",
+            "attempts": ["meta DELIVERED"],
+            "contradiction": True,
+            "error": "3104",
+        },
+    ),
+    "given up, then delivered": (
+        [
+            request(0, provider="twilio"),
+            callback("SENT", 1, provider="twilio"),
+            callback("EXPIRED", 99, source="system"),
+            callback("DELIVERED", 120, provider="twilio"),
+        ],
+        {"status": "DELIVERED", "provider": "twilio", "attempts": ["twilio DELIVERED"]},
+    ),
+    "given up while the second provider has it": (
+        [
+            callback("FAILED", 1, provider="a", error=GONE),
+            callback("SENT", 5, provider="b"),
+            callback("EXPIRED", 99, source="system"),
+        ],
+        {"status": "EXPIRED", "provider": "b", "attempts": ["a FAILED", "b EXPIRED"]},
+    ),
+    "an application says what its providers have said already": (
+        [
+            callback("SENT", 5, provider="a"),
+            callback("QUEUED", 9, source="manual"),
+        ],
+        {"status": "SENT", "provider": "a", "attempts": ["a SENT"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_story_has_one_end(name: str) -> None:
+    """In every order of its sentences."""
+    said, end = STORIES[name]
+    expected = {"contradiction": False, "error": None} | end
+
+    for order in permutations(said):
+        assert outcome(delivery_of(*order)) == expected, [getattr(s, "status", "track") for s in order]
+
+
+@pytest.mark.parametrize(
+    "channel", ["sms", "lms", "mms", "alimtalk", "rcs", "whatsapp", "push", "other", None]
+)
+def test_on_all_channels_but_email_what_is_delivered_has_not_failed(channel: str | None) -> None:
+    """One rank, and the channel breaks the tie, whenever it becomes known."""
+    said = [callback("FAILED", 1), callback("DELIVERED", 0), callback("SENT", 0, channel=channel)]
+
+    assert {delivery_of(*order).status for order in permutations(said)} == {"DELIVERED"}
+
+
+def test_the_channel_that_was_asked_for_breaks_the_tie_and_not_the_one_that_a_callback_names() -> None:
+    """A track request says what the message is."""
+    said = [request(channel="email"), callback("FAILED", 1, channel="sms"), callback("DELIVERED", 0)]
+
+    assert {delivery_of(*order).status for order in permutations(said)} == {"FAILED"}
+
+
+def test_a_read_message_was_delivered_when_it_was_first_used() -> None:
+    """Meta skips `delivered`; the report marks the time as inferred until somebody says it."""
+    delivery = delivery_of(callback("CLICKED", 7), callback("READ", 5), callback("SENT", 1))
+
+    assert (delivery.delivered_at, delivery.is_delivery_inferred) == (NOON + 5, True)
+    assert report("m-1", delivery).delivered_at_inferred
+
+    told = delivery_of(callback("CLICKED", 7), callback("READ", 5), callback("DELIVERED", 3))
+
+    assert (told.delivered_at, told.is_delivery_inferred) == (NOON + 3, False)
+    assert not report("m-1", told).delivered_at_inferred
