@@ -33,6 +33,12 @@ __all__ = [
 MAX_VALUE_BYTES: Final = 65_536
 """Larger records are not read: a status is a few hundred bytes."""
 
+MAX_TEXT_BYTES: Final = 4_096
+"""Of a value of the metadata, and of an error's details, as JSON."""
+
+MAX_MESSAGE_CHARS: Final = 1_000
+"""Of an error's message."""
+
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
@@ -96,8 +102,8 @@ def _narrow_status(callback: Any) -> Callback:
         _narrow_rarer_times(callback)
     if callback.metadata is not None:
         callback.metadata = _texts(callback.metadata)
-    if callback.error is not None and callback.error.details is not None:
-        callback.error.details = _text(callback.error.details)
+    if callback.error is not None:
+        _narrow_error(callback.error)
     return callback  # type: ignore[no-any-return]
 
 
@@ -106,6 +112,13 @@ def _narrow_rarer_times(callback: Any) -> None:
         time = getattr(callback, name)
         if time is not None:
             setattr(callback, name, to_ms(time, shown))
+
+
+def _narrow_error(error: Any) -> None:
+    if error.details is not None:
+        error.details = _text(error.details)
+    if len(error.message) > MAX_MESSAGE_CHARS:
+        error.message = error.message[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
 def _narrow_track(request: Any) -> Track:
@@ -124,12 +137,16 @@ read_track: Final = _reader(msgspec.json.Decoder(TrackRequest).decode, _narrow_t
 
 
 def _text(value: object) -> str:
-    return encode(value).decode()
+    """Write a value as compact JSON, the form in which it is compared, stored and shown."""
+    text = encode(value)
+    if len(text) > MAX_TEXT_BYTES:
+        # kept with every event of the message; the callback itself has it all
+        return f'{{"leftOutBytes":{len(text)}}}'
+    return text.decode()
 
 
 def _texts(values: dict[str, object]) -> dict[str, str]:
-    """Write each value as compact JSON, the form in which it is compared, stored and shown."""
-    return {key: encode(value).decode() for key, value in values.items()}
+    return {key: _text(value) for key, value in values.items()}
 
 
 _PLACE: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)

@@ -48,6 +48,12 @@ TRACK_ID: Final = "track"
 DEFAULT_TRACKING_MS: Final = 72 * 3_600_000
 """How long a message is waited for: the latest receipts of the providers we know come after three days."""
 
+MAX_HISTORY: Final = 200
+"""Entries that are kept; see `_fold` for those that go. Up to here a repeated callback is known as such."""
+
+MAX_METADATA: Final = 50
+"""Keys that are kept: those of the latest event times."""
+
 UNKNOWN: Final = "unknown"
 """Stands for the provider where nobody has named one."""
 
@@ -125,6 +131,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
         history: in order of arrival.
         attempts: in order of arrival.
         named: the provider of the attempt that speaks for the message.
+        folded: how many entries the history has no longer.
         explicit: bit n tells that ``times[n]`` was said explicitly.
         completed_at: arrival of the record that first made the status final; ms.
         metadata: by key, event time and JSON text of the last value.
@@ -140,6 +147,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     attempts: list[Attempt] = []
     named: str | None = None
     completed_at: int | None = None
+    folded: int = 0
     explicit: int = 0
     channel_hint: str | None = None
     metadata: dict[str, tuple[int, str]] = {}
@@ -147,6 +155,11 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     phone_number_hint: str | None = None
     template_id_hint: str | None = None
     tenant_hint: str | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many entries the history has had."""
+        return len(self.history) + self.folded
 
     @property
     def status(self) -> Status:
@@ -325,6 +338,41 @@ def _enter(delivery: Delivery, entry: Entry) -> None:
         if reached is None or at < reached:
             times[precedence] = at
     enter(delivery.attempts, entry)
+    if len(delivery.history) > MAX_HISTORY:
+        _fold(delivery)
+
+
+def _fold(delivery: Delivery) -> None:
+    """Let one entry go, and count it: the oldest of which the same attempt has a newer one in that status.
+
+    Which one depends on the entries alone: each status of each attempt keeps its newest, and of all others
+    the newest stay. Only if there is one of each is the oldest of those gone, too.
+    """
+    history = delivery.history
+    newest: dict[tuple[int, str | None, int | None], Entry] = {}
+    for entry in history:
+        of = entry.precedence, entry.provider, entry.attempt
+        if of not in newest or _age(entry) > _age(newest[of]):
+            newest[of] = entry
+    kept = {id(entry) for entry in newest.values()}
+    others = [entry for entry in history if id(entry) not in kept]
+    oldest = min(others or history, key=_age)
+    delivery.history = [entry for entry in history if entry is not oldest]
+    delivery.folded += 1
+
+
+def _age(entry: Entry) -> tuple[object, ...]:
+    """Return by what entries are compared; no two of different identity are equal."""
+    return (
+        entry.at,
+        entry.precedence,
+        entry.id or "",
+        entry.provider or "",
+        entry.attempt or 0,
+        _NEVER if entry.given is None else entry.given,
+        error_code(entry) or "",
+        entry.source,
+    )
 
 
 def _conclude(delivery: Delivery, receipt: int) -> None:
@@ -386,13 +434,17 @@ def _least(known: str | None, said: str) -> str:
 def _annotate(delivery: Delivery, at: int, said: Mapping[str, str]) -> bool:
     """Keep of each key the value with the greatest event time, then text; say whether any has changed."""
     metadata = delivery.metadata
-    changed = False
+    changed = set()
     for key, text in said.items():
         value = (at, text)
         if key not in metadata or value > metadata[key]:
             metadata[key] = value
-            changed = True
-    return changed
+            changed.add(key)
+    while len(metadata) > MAX_METADATA:
+        oldest = min(metadata, key=lambda key: (metadata[key][0], key))
+        del metadata[oldest]
+        changed.discard(oldest)
+    return bool(changed)
 
 
 def _request(delivery: Delivery, request: Track, at: int) -> bool:

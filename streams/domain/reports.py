@@ -97,6 +97,7 @@ class TrackingRecord(Shown):
     tenant: str | None = None
     expires_at: str | None = None
     metadata: dict[str, msgspec.Raw] | None = None
+    history_folded: int = 0
 
 
 def report(message_id: str, delivery: Delivery) -> DeliveryReport:
@@ -145,6 +146,7 @@ def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
         delivery.tenant,
         None if expires_at is None else iso(expires_at),
         shown.metadata,
+        delivery.folded,
     )
 
 

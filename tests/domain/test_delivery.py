@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.delivery import Callback, Delivery, Failure, Track
+from streams.domain.attempts import Failure
+from streams.domain.delivery import MAX_METADATA, Callback, Delivery, Track
 from streams.domain.reports import record_view, report
 from streams.domain.times import EARLIEST_MS, LEAD_MS, iso
 from tests.domain.law import law
@@ -269,6 +270,59 @@ def test_metadata_keeps_the_last_value_of_each_key() -> None:
     )
 
     assert {key: text for key, (_, text) in delivery.metadata.items()} == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_of_too_many_keys_the_oldest_go() -> None:
+    """In whatever order they came; one that went and is said again later is back."""
+    said = [
+        callback("SENT", at, id=f"{at}", metadata={f"k{at:03d}": str(at)}) for at in range(MAX_METADATA + 3)
+    ]
+    again = callback("SENT", 999, metadata={"k000": "0"})
+
+    kept = delivery_of(*said).metadata
+
+    assert sorted(kept) == [f"k{at:03d}" for at in range(3, MAX_METADATA + 3)]
+    assert delivery_of(*reversed(said)).metadata == kept
+    assert set(delivery_of(*said, again).metadata) == set(delivery_of(again, *said).metadata) > {"k000"}
+
+
+def test_a_request_whose_metadata_has_no_room_changes_nothing_twice() -> None:
+    """Keys that go at once have not changed anything."""
+    full = [callback("SENT", at + 5, metadata={f"k{at}": "1"}) for at in range(MAX_METADATA)]
+    delivery = delivery_of(request(0, metadata={"old": "1"}), *full)
+
+    assert "old" not in delivery.metadata
+    assert add(delivery, request(0, metadata={"old": "1"}), NOON + 9_000) is None
+
+
+@given(st.lists(st.sampled_from(range(12)), min_size=1, max_size=30), st.data())
+def test_which_entries_a_full_history_keeps_does_not_depend_on_the_order(
+    numbers: list[int], data: st.DataObject
+) -> None:
+    """Each status of each attempt keeps its newest, of the others the newest stay, the rest is counted."""
+    said = [
+        callback(("SENT", "SENDING", "FAILED")[n % 3], n // 2, provider="ab"[n % 2], id=f"{i:03d}")
+        for i, n in enumerate(numbers)
+    ]
+    other = data.draw(st.permutations(said))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.domain.delivery.MAX_HISTORY", 8)
+        delivery, again = delivery_of(*said), delivery_of(*other)
+
+    kept = {entry.id for entry in delivery.history}
+    assert kept == {entry.id for entry in again.history}
+    assert len(kept) == min(len(said), 8)
+    assert (delivery.folded, delivery.entries) == (len(said) - len(kept), len(said))
+    newest = {(one.status, one.provider): one.id for one in sorted(said, key=age)}
+    assert kept >= set(newest.values())
+    others = [one for one in said if one.id not in newest.values()]
+    stay = [one.timestamp for one in others if one.id in kept]
+    assert all(one.timestamp <= min(stay, default=one.timestamp) for one in others if one.id not in kept)
+
+
+def age(one: Callback) -> Any:
+    return one.timestamp, one.id
 
 
 def test_updated_at_never_decreases() -> None:
