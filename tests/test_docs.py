@@ -52,7 +52,7 @@ def test_every_event_type_and_dead_letter_code_has_its_row(name: str) -> None:
 @pytest.mark.parametrize("status", get_args(Status))
 def test_every_status_stands_in_the_contract(status: str) -> None:
     """Who reads a status finds where it stands in the order."""
-    assert re.search(rf"^- Status: [^\n]*\b{status}\b", CONTRACT, re.MULTILINE)
+    assert re.search(rf"^- Status of an attempt: [^\n]*\b{status}\b", CONTRACT, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

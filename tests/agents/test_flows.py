@@ -174,6 +174,19 @@ def test_which_events_tell_what_happened(
     assert list(event_types(started, completes, before, now)) == types
 
 
+def test_large_texts_are_left_out_and_the_status_counts(partition: Partition) -> None:
+    """A provider that sends its whole world along must not make records that no broker takes."""
+    world = {"x": "y" * 5_000}
+    error = {"code": "1", "message": "m" * 2_000, "details": world}
+    partition.say(status("FAILED", provider="a", error=error, metadata={"raw": world, "small": [1, 2]}))
+
+    report = partition.events[-1].json["deliveryReport"]
+    left_out = {"leftOutBytes": len('{"x":""}') + 5_000}
+    assert report["metadata"] == {"raw": left_out, "small": [1, 2]}
+    assert report["error"] == {"code": "1", "message": "m" * 999 + "…", "details": left_out}
+    assert report["status"] == "FAILED"
+
+
 def test_a_message_completes_once_however_often_its_status_becomes_final(partition: Partition) -> None:
     """A failover takes a final status back; the next one is an update."""
     partition.say(
