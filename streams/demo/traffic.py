@@ -105,7 +105,6 @@ class Tally:
     forwarded: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
-    contradictions: int = 0
     sample_id: str | None = None
     """A message with a long history, to be shown."""
 
@@ -226,10 +225,8 @@ class _Messages:
             tally.requests += 1
             tally.statuses += len(samples) - 1
         tally.messages += 1
-        statuses = {step.status for step in story}
-        current = max(statuses, key=_RANK.__getitem__)
+        current = _end(story, route[1])
         tally.by_status[current] += 1
-        tally.contradictions += "FAILED" in statuses and _RANK[current] > _RANK["FAILED"]
         if tally.sample_id is None and current == "CLICKED" and not untracked:
             tally.sample_id = message.message_id
         self.disturb(samples, message)
@@ -319,6 +316,18 @@ def _delivered(
     if chance() < 0.1:
         story.append(_Step("CLICKED", read_ms + 2000, read_ms + 2030))
     return story
+
+
+def _end(story: list[_Step], channel: str) -> str:
+    """The status that the story comes to, which is that of its last attempt.
+
+    E-mail that was delivered has failed when it bounces; on other channels it stays delivered.
+    """
+    last = max(step.attempt for step in story)
+    statuses = {step.status for step in story if step.attempt == last}
+    if channel == "email" and {"FAILED", "DELIVERED"} <= statuses:
+        return "FAILED"
+    return max(statuses, key=_RANK.__getitem__)
 
 
 class _Message:
