@@ -150,12 +150,12 @@ class Flow(Generic[S]):
             # asked only for a message that is new here: those known here are in their place
             return self._forward(batch, record, key, unit)
         before, completed_at = delivery.precedence, delivery.completed_at
-        tracked, entries = delivery.request, delivery.entries
+        tracked, entries = delivery.request, len(delivery.history) + delivery.folded
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
             return "repeated"
         deliveries.put(key, delivery)
-        if delivery.entries > entries:
+        if len(delivery.history) + delivery.folded > entries:
             tally.happened(entry.at, entry.provider, entry.precedence)
         tally.moved(stood, delivery)
         started = tracked is None and delivery.request is not None

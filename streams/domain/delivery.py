@@ -157,11 +157,6 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     tenant_hint: str | None = None
 
     @property
-    def entries(self) -> int:
-        """How many entries the history has had."""
-        return len(self.history) + self.folded
-
-    @property
     def status(self) -> Status:
         """The status of the attempt that speaks for the message."""
         return NAMES[self.precedence]

@@ -11,7 +11,7 @@ import msgspec
 
 from streams.domain.attempts import Attempt, Entry, Failure, in_order, speaker
 from streams.domain.delivery import Delivery, error_code
-from streams.domain.statuses import CLICKED, FAILED, NAMES, READ, SENT, Source, Status, winner
+from streams.domain.statuses import CLICKED, DELIVERED, FAILED, NAMES, READ, SENT, Source, Status, winner
 from streams.domain.times import TimeSource, iso, time_source
 
 __all__ = ["DeliveryReport", "TrackingRecord", "record_view", "report"]
@@ -109,7 +109,9 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
     else:
         channel = delivery.channel
         failure, shown = speaker(attempts, channel).failure, _shown_attempts(attempts, channel)
-    delivered_at = delivery.delivered_at
+    delivered_at, inferred = times[DELIVERED], False
+    if delivered_at is None and (times[READ] is not None or times[CLICKED] is not None):
+        delivered_at, inferred = delivery.delivered_at, True
     return DeliveryReport(
         message_id,
         NAMES[delivery.precedence],
@@ -123,7 +125,7 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
         shown,
         delivery.seen & _FAILED != 0 and delivery.contradiction,
         _shown_metadata(delivery.metadata) if delivery.metadata else None,
-        delivered_at is not None and delivery.is_delivery_inferred,
+        inferred,
     )
 
 

@@ -40,7 +40,7 @@ QUEUE_RECORDS = 20_000
 #: processor's cache. Thousands at a time cost half as much again for each.
 PART_RECORDS = 250
 #: Seconds between the end of a transaction and the next one of the same lane, unless a unit is full.
-GATHER_S = 0.015
+GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight, seconds.
 CLOSING_S = 6.0
 #: Seconds after which a hole that is still there is sought again.
