@@ -14,7 +14,7 @@ import msgspec
 
 from streams.domain import statistics
 from streams.domain.attempts import Entry
-from streams.domain.delivery import Delivery
+from streams.domain.delivery import Delivery, Erase, Stop, Track, erase, stop, track
 from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
@@ -27,11 +27,13 @@ from streams.messages import (
     Event,
     EventType,
     Origin,
+    Request,
     Stream,
     dead_letter_headers,
     encode,
     event_headers,
     forwarded_header,
+    read_request,
 )
 from streams.topics import Names
 
@@ -39,7 +41,7 @@ __all__ = ["Flow", "Tables"]
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["applied", "amended", "repeated", "forwarded", "dead-lettered"]
+Outcome: TypeAlias = Literal["applied", "amended", "repeated", "refused", "forwarded", "dead-lettered"]
 """What became of a record; each has exactly one."""
 
 
@@ -143,7 +145,10 @@ class Flow(Generic[S]):
         delivery = deliveries.get(key)
         stood: Standing | None = None
         if delivery is not None:
-            stood = standing(delivery)
+            if delivery.stopped_at is not None:
+                return "refused"
+            if delivery.precedence != NOTHING:
+                stood = standing(delivery)
         elif partition_of(key, unit.partitions) == unit.partition:
             delivery = Delivery()
         else:
@@ -189,6 +194,51 @@ class Flow(Generic[S]):
             timestamp_ms=record.timestamp,
         )
         return "forwarded"
+
+
+class RequestFlow(Flow[Request]):
+    """The way of requests: a track request is said of a message like a status, others end what is known."""
+
+    def __init__(self, tables: Tables, names: Names) -> None:
+        super().__init__("requests", read_request, track, tables, names)  # type: ignore[arg-type]
+
+    def _apply(
+        self,
+        batch: Batch,
+        record: Record,
+        key: bytes,
+        what: Request,
+        deliveries: View[Delivery],
+        tally: Tally,
+        events: Events,
+        unit: Unit,
+    ) -> Outcome:
+        if isinstance(what, Track):
+            return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
+        delivery = deliveries.get(key)
+        if delivery is None:
+            if partition_of(key, unit.partitions) != unit.partition:
+                return self._forward(batch, record, key, unit)
+            delivery = Delivery()
+        elif delivery.stopped_at is not None:
+            return "repeated" if isinstance(what, Stop) else "refused"
+        ended = _end(delivery, what, record.timestamp)
+        if ended is None:
+            return "repeated"
+        deliveries.put(key, ended)
+        # what is not known yet is only marked, for what may be said of it later
+        if delivery.precedence != NOTHING:
+            if ended is not delivery:
+                tally.left(standing(delivery))
+            events.tell_end(record, key, what, delivery)
+        return "applied"
+
+
+def _end(delivery: Delivery, what: Stop | Erase, receipt: int) -> Delivery | None:
+    """Return what is left of a delivery; None when the request changed nothing."""
+    if isinstance(what, Stop):
+        return stop(delivery, receipt)
+    return delivery if erase(delivery, receipt) else None
 
 
 def _origin(batch: Batch, record: Record) -> Origin:
@@ -239,6 +289,28 @@ class Events:
                 type_ == "tracking.completed",
             )
             self._emit((key, encode(event), event_headers(event, key), None))
+
+    def tell_end(
+        self,
+        record: Record,
+        key: bytes,
+        what: Stop | Erase,
+        delivery: Delivery,
+    ) -> None:
+        """Emit that a delivery is tracked no longer, or without what may be personal, and how it stood."""
+        event = Event(
+            f"{self._place}{record.offset}-0",
+            "tracking.stopped" if isinstance(what, Stop) else "tracking.erased",
+            what.message_id,
+            iso(record.timestamp),
+            delivery.status,
+            delivery.status,
+            "system",
+            report(what.message_id, delivery),
+            provider=delivery.provider,
+            reason=what.reason if isinstance(what, Stop) else None,
+        )
+        self._emit((key, encode(event), event_headers(event, key), None))
 
 
 def event_types(started: bool, completes: bool, before: int, now: int) -> tuple[EventType, ...]:

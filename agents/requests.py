@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.flows import Flow, Tables
+from agents.flows import RequestFlow, Tables
 from streams.app import app, lanes, settings
-from streams.domain.delivery import track
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
-from streams.messages import read_track
 from streams.topics import names
 from tables.deliveries import deliveries
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = Flow("requests", read_track, track, Tables(deliveries, period_stats), topics)
+flow = RequestFlow(Tables(deliveries, period_stats), topics)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")
@@ -26,5 +24,5 @@ async def apply_requests(batches: Any) -> None:
 
 
 def handle(batch: Batch, unit: Unit) -> None:
-    """Apply each track request in offset order; reads and writes go to the unit, nothing is awaited."""
+    """Apply each request in offset order; reads and writes go to the unit, nothing is awaited."""
     flow.handle(batch, unit)

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from streams.domain.delivery import Callback, Track
+from streams.domain.delivery import Callback, Erase, Stop, Track
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.reports import DeliveryReport
 from streams.domain.statuses import Source, Status
@@ -19,6 +19,7 @@ __all__ = [
     "Event",
     "EventType",
     "Origin",
+    "Request",
     "StatusCallback",
     "Stream",
     "TrackRequest",
@@ -26,8 +27,8 @@ __all__ = [
     "encode",
     "event_headers",
     "forwarded_header",
+    "read_request",
     "read_status",
-    "read_track",
 ]
 
 MAX_VALUE_BYTES: Final = 65_536
@@ -42,7 +43,17 @@ MAX_MESSAGE_CHARS: Final = 1_000
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
-EventType: TypeAlias = Literal["tracking.started", "status.updated", "status.amended", "tracking.completed"]
+Request: TypeAlias = Track | Stop | Erase
+"""What is asked for a message."""
+
+EventType: TypeAlias = Literal[
+    "tracking.started",
+    "status.updated",
+    "status.amended",
+    "tracking.completed",
+    "tracking.stopped",
+    "tracking.erased",
+]
 
 T = TypeVar("T")
 
@@ -64,7 +75,7 @@ class StatusCallback(Callback, gc=False, rename="camel"):
     failed_at: WireTime | None = None  # type: ignore[assignment]
 
 
-class TrackRequest(Track, gc=False, rename="camel"):
+class TrackRequest(Track, gc=False, rename="camel", tag_field="type", tag="track"):
     """Value of ``requests``: a track request with times as they may be written."""
 
     created_at: WireTime | None = None  # type: ignore[assignment]
@@ -121,19 +132,21 @@ def _narrow_error(error: Any) -> None:
         error.message = error.message[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
-def _narrow_track(request: Any) -> Track:
+def _narrow_request(request: Any) -> Request:
+    if not isinstance(request, TrackRequest):
+        return request  # type: ignore[no-any-return]
     if request.created_at is not None:
         request.created_at = to_ms(request.created_at, "createdAt")
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
-    return request  # type: ignore[no-any-return]
+    return request
 
 
 read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
-read_track: Final = _reader(msgspec.json.Decoder(TrackRequest).decode, _narrow_track)
-"""Read a value of ``requests``; raises `MalformedRecord`, also for other types than ``track``."""
+read_request: Final = _reader(msgspec.json.Decoder(TrackRequest | Stop | Erase).decode, _narrow_request)
+"""Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
 
 
 def _text(value: object) -> str:
@@ -151,8 +164,9 @@ def _texts(values: dict[str, object]) -> dict[str, str]:
 
 _PLACE: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
-_WRONG_TYPE: Final = re.compile(r"Expected `[^`]*`, got ")
+_WRONG_TYPE: Final = re.compile(r"Expected `[^`]*`(, got |$)")
 _UNKNOWN: Final = "Invalid enum value"
+_UNKNOWN_TAG: Final = "Invalid value"
 _CODE_OF_UNKNOWN: Final[dict[str, MalformedCode]] = {
     "status": "unknown-status",
     "initialStatus": "unknown-status",
@@ -177,7 +191,7 @@ def _invalid(text: str) -> MalformedRecord:
     if missing := _MISSING.fullmatch(problem):
         field = f"{field}.{missing[1]}" if field else missing[1]
         return MalformedRecord("missing-field", field, "is required")
-    if problem.startswith(_UNKNOWN):
+    if problem.startswith(_UNKNOWN) or (problem.startswith(_UNKNOWN_TAG) and field == "type"):
         return MalformedRecord(_CODE_OF_UNKNOWN.get(field, "invalid-value"), field, problem)
     code: MalformedCode = "wrong-type" if _WRONG_TYPE.match(problem) else "invalid-value"
     return MalformedRecord(code, field, problem)
@@ -197,6 +211,7 @@ class Event(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     previous_status: Status | None = None
     provider: str | None = None
     tracking_completed: bool = False
+    reason: str | None = None
 
 
 _SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
@@ -207,6 +222,8 @@ _TYPES: Final[dict[EventType, Header]] = {
     "status.updated": ("ce_type", b"status.updated"),
     "status.amended": ("ce_type", b"status.amended"),
     "tracking.completed": ("ce_type", b"tracking.completed"),
+    "tracking.stopped": ("ce_type", b"tracking.stopped"),
+    "tracking.erased": ("ce_type", b"tracking.erased"),
 }
 
 

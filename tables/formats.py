@@ -9,6 +9,7 @@ import msgspec
 
 from streams.domain.delivery import Delivery
 from streams.domain.statistics import Cell
+from streams.domain.statuses import NOTHING
 from streams.engine.formats import Format
 
 __all__ = ["DELIVERIES", "PERIOD_STATS", "index_entry"]
@@ -19,8 +20,10 @@ _ENTRY: Final = Struct(">BQ")
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def index_entry(key: bytes, delivery: Delivery) -> bytes:
-    """List a delivery by its status, what changed last first."""
+def index_entry(key: bytes, delivery: Delivery) -> bytes | None:
+    """List a delivery by its status, what changed last first; not one that has none, or none any more."""
+    if delivery.precedence == NOTHING:
+        return None
     return _ENTRY.pack(delivery.precedence, _LAST_MS - delivery.updated_at)
 
 

@@ -36,9 +36,13 @@ __all__ = [
     "UNKNOWN",
     "Callback",
     "Delivery",
+    "Erase",
     "Request",
+    "Stop",
     "Track",
+    "erase",
     "merge",
+    "stop",
     "track",
 ]
 
@@ -89,10 +93,9 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     template_id: Text | None = None
 
 
-class Track(msgspec.Struct, gc=False, rename="camel"):
+class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="track"):
     """The request that a message be tracked; times in ms, `metadata` as JSON text by key."""
 
-    type: Literal["track"]
     message_id: MessageId
     phone_number: Text
     template_id: Text
@@ -105,11 +108,24 @@ class Track(msgspec.Struct, gc=False, rename="camel"):
     max_tracking_duration: Duration | None = None
 
 
+class Stop(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="stop"):
+    """The request that a message be tracked no longer, and forgotten."""
+
+    message_id: MessageId
+    reason: Text | None = None
+
+
+class Erase(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="erase"):
+    """The request that what may be personal be forgotten; the message is tracked on without it."""
+
+    message_id: MessageId
+
+
 class Request(msgspec.Struct, array_like=True, gc=False):
     """What the track request says that counts."""
 
     created_at: int
-    phone_number: str
+    phone_number: str | None
     template_id: str
     provider: str
     channel: str | None
@@ -135,6 +151,8 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
         explicit: bit n tells that ``times[n]`` was said explicitly.
         completed_at: arrival of the record that first made the status final; ms.
         metadata: by key, event time and JSON text of the last value.
+        stopped_at: arrival of the request to stop; then all else is gone, and only that is known.
+        erased: whether what may be personal is left out, whatever is said.
         channel_hint: what statuses say of the channel, the least of it; likewise the other hints.
     """
 
@@ -155,6 +173,8 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     phone_number_hint: str | None = None
     template_id_hint: str | None = None
     tenant_hint: str | None = None
+    stopped_at: int | None = None
+    erased: bool = False
 
     @property
     def status(self) -> Status:
@@ -289,12 +309,38 @@ def track(delivery: Delivery, request: Track, receipt: int) -> Entry | None:
     if changed:
         _enter(delivery, entry)
     changed |= _request(delivery, request, at)
-    if request.metadata:
+    if request.metadata and not delivery.erased:
         changed |= _annotate(delivery, at, request.metadata)
     if not changed:
         return None
     _conclude(delivery, receipt)
     return entry
+
+
+def stop(delivery: Delivery, receipt: int) -> Delivery:
+    """Return what is left of a delivery that is tracked no longer: that it is, and nothing comes back."""
+    return Delivery(updated_at=max(receipt, delivery.updated_at), stopped_at=receipt)
+
+
+def erase(delivery: Delivery, receipt: int) -> bool:
+    """Forget what may be personal, now and whatever is said later; say whether that changed anything."""
+    if delivery.erased:
+        return False
+    delivery.erased = True
+    delivery.updated_at = max(receipt, delivery.updated_at)
+    _forget(delivery)
+    return True
+
+
+def _forget(delivery: Delivery) -> None:
+    """Leave out the recipient, and all that is free text: codes and times stay, for they are counted."""
+    delivery.phone_number_hint = None
+    delivery.metadata = {}
+    if delivery.request is not None:
+        delivery.request.phone_number = None
+    for failure in (*(e.error for e in delivery.history), *(a.failure for a in delivery.attempts)):
+        if failure is not None:
+            failure.message, failure.details = "", None
 
 
 def _is_known(history: list[Entry], entry: Entry) -> bool:
@@ -379,6 +425,8 @@ def _conclude(delivery: Delivery, receipt: int) -> None:
     if now == DELIVERED and speaks.seen & _FAILED:
         now = winner(speaks.seen, delivery.channel)
     delivery.precedence, delivery.named = now, speaks.provider
+    if delivery.erased:
+        _forget(delivery)
     if now >= FIRST_FINAL and delivery.completed_at is None:
         delivery.completed_at = receipt
     if receipt > delivery.updated_at:
@@ -446,7 +494,7 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
     """Keep the least of the track requests; say whether it is this one."""
     said = Request(
         at,
-        request.phone_number,
+        None if delivery.erased else request.phone_number,
         request.template_id,
         request.provider,
         request.channel,
@@ -463,9 +511,10 @@ def request_order(request: Request) -> tuple[int, str, str, str, str, str]:
     """Return by what track requests are compared; the least counts."""
     return (
         request.created_at,
-        request.phone_number,
         request.template_id,
         request.provider,
         request.channel or "",
         request.tenant or "",
+        # the last, for once it is erased it must not have mattered
+        request.phone_number or "",
     )

@@ -98,6 +98,7 @@ class TrackingRecord(Shown):
     expires_at: str | None = None
     metadata: dict[str, msgspec.Raw] | None = None
     history_folded: int = 0
+    erased: bool = False
 
 
 def report(message_id: str, delivery: Delivery) -> DeliveryReport:
@@ -149,6 +150,7 @@ def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
         None if expires_at is None else iso(expires_at),
         shown.metadata,
         delivery.folded,
+        delivery.erased,
     )
 
 

@@ -131,12 +131,16 @@ class Tally:
             cell.duration_sum += duration
             cell.duration_count += 1
         if before is not None:
-            precedence, provider, duration = before
-            cell = self._totals.get(provider) or self._total(provider)
-            cell.counts[precedence] -= 1
-            if duration is not None:
-                cell.duration_sum -= duration
-                cell.duration_count -= 1
+            self.left(before)
+
+    def left(self, before: Standing) -> None:
+        """Count a delivery no longer."""
+        precedence, provider, duration = before
+        cell = self._totals.get(provider) or self._total(provider)
+        cell.counts[precedence] -= 1
+        if duration is not None:
+            cell.duration_sum -= duration
+            cell.duration_count -= 1
 
     def _total(self, provider: str) -> Cell:
         cell = self._totals[provider] = Cell()

@@ -20,6 +20,7 @@ from streams.domain.placement import partition_of
 from streams.domain.reports import record_view
 from streams.domain.reports import report as report_view
 from streams.domain.statistics import TOTAL, Cell
+from streams.domain.statuses import NOTHING, PRECEDENCE
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
 from streams.web.queries import ENTRY_BYTES, Listing
@@ -81,7 +82,9 @@ def _shown(
     require_held(reader, [partition])
     found = reader.get(table, partition, key)
     require_held(reader, [partition])
-    return None if found is None else msgspec.json.encode(view(message_id, found))
+    if found is None or found.precedence == NOTHING:
+        return None  # nothing was said of it, or it is tracked no longer
+    return msgspec.json.encode(view(message_id, found))
 
 
 async def newest(reader: Reader, table: Deliveries, partitions: Sequence[int], listing: Listing) -> ListPart:
@@ -117,7 +120,7 @@ def _row(reader: Reader, table: Deliveries, partition: int, place: bytes, listin
     require_held(reader, [partition])
     key = place[ENTRY_BYTES:]
     found = reader.get(table, partition, key)
-    if found is None or found.status != listing.status:
+    if found is None or found.precedence != PRECEDENCE[listing.status]:
         return None
     return msgspec.json.encode(record_view(key.decode(), found))
 

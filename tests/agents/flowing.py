@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.flows import Flow, Tables
-from streams.domain.delivery import Delivery, merge, track
+from agents.flows import Flow, RequestFlow, Tables
+from streams.domain.delivery import Delivery, merge
 from streams.domain.statistics import Cell
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.units import TableLike, Unit
-from streams.messages import read_status, read_track
+from streams.messages import read_status
 from streams.topics import names
 from tables.formats import DELIVERIES, PERIOD_STATS
 
@@ -85,7 +85,7 @@ class Partition:
     def __post_init__(self) -> None:
         self.flows: dict[str, Flow[Any]] = {
             "statuses": Flow("statuses", read_status, merge, TABLES, NAMES),
-            "requests": Flow("requests", read_track, track, TABLES, NAMES),
+            "requests": RequestFlow(TABLES, NAMES),
         }
 
     def say(self, *records: Record) -> Partition:

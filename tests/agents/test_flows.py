@@ -353,8 +353,9 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
     ("requests", b'{"messageId":"m"}', "missing-field", "type"),
     ("requests", b'{"type":"track","messageId":"m"}', "missing-field", "phoneNumber"),
     ("requests", b'{"type":3,"messageId":"m"}', "wrong-type", "type"),
-    ("requests", b'{"type":"stop","messageId":"m"}', "unsupported-type", "type"),
-    ("requests", b'{"type":"erase","messageId":"m"}', "unsupported-type", "type"),
+    ("requests", b'{"type":"pause","messageId":"m"}', "unsupported-type", "type"),
+    ("requests", b'{"type":"stop"}', "missing-field", "messageId"),
+    ("requests", b'{"type":"erase","messageId":""}', "invalid-value", "messageId"),
     (
         "requests",
         b'{"type":"track","messageId":"m","initialStatus":"LOST"}',

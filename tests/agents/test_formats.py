@@ -42,6 +42,8 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
         None,
         None,
         None,
+        None,
+        False,
     ]
 
 

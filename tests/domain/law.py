@@ -141,9 +141,7 @@ def law(said: list[Said]) -> dict[str, Any]:
         for r in rows
         if isinstance(r["what"], Track)
     ]
-    least = min(
-        requests, key=lambda r: tuple(value or "" if value is None else value for value in r), default=None
-    )
+    least = min(requests, key=lambda r: (r[0], *(value or "" for value in (*r[2:], r[1]))), default=None)
     channel = least[4] if least and least[4] is not None else hint(rows, "channel")
     tries = attempts(rows, channel)
     speaks = speaking(tries)

@@ -27,7 +27,7 @@ def request(at: int | None = 0, message_id: str = "m-1", **said: Any) -> Track:
     """A track request for m-1, created `at` ms after noon (None: it does not say when)."""
     required = {"phone_number": "+82100000001", "template_id": "tpl", "provider": "solapi"}
     created_at = None if at is None else NOON + at
-    return Track("track", message_id, created_at=created_at, **(required | said))
+    return Track(message_id, created_at=created_at, **(required | said))
 
 
 def delivery_of(*said: Callback | Track | tuple[Callback | Track, int]) -> Delivery:
@@ -86,7 +86,6 @@ callbacks = st.builds(
 )
 tracks = st.builds(
     Track,
-    type=st.just("track"),
     message_id=st.just("m-1"),
     phone_number=st.sampled_from(("+3", "+4")),
     template_id=st.just("tpl-3"),

@@ -31,6 +31,10 @@ class World:
     hanging: list[str] = field(default_factory=list)  # topic/partition whose last transaction is open
 
 
+#: Outcomes that nothing tells of: what was known, what came too late, what ended before it began.
+SILENT = ("repeated", "refused", "marked")
+
+
 @dataclass
 class Report:
     """What is wrong, by kind; each item names the id, key or partition."""
@@ -255,7 +259,7 @@ def judge_balance(
     told.update({forward.input_id for source, forward in expected.forwarded.items() if source in copies})
     report.unbalanced += [i for i, times in told.items() if times > 1]
     silent = expected.outcomes.keys() - told.keys()
-    report.unbalanced += [i for i in silent if expected.outcomes[i] != "repeated"]
+    report.unbalanced += [i for i in silent if expected.outcomes[i] not in SILENT]
 
 
 def counts(cell: Any) -> dict[str, int]:

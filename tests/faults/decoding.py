@@ -15,8 +15,10 @@ CellKey = tuple[int, str] | str
 
 
 def read_delivery(key: bytes, value: bytes) -> tuple[str, Json]:
-    message_id = key.decode()
-    return message_id, json.loads(msgspec.json.encode(record_view(message_id, DELIVERIES.decode(value))))
+    message_id, delivery = key.decode(), DELIVERIES.decode(value)
+    if not delivery.history:
+        return message_id, {"stopped": delivery.stopped_at is not None, "erased": delivery.erased}
+    return message_id, json.loads(msgspec.json.encode(record_view(message_id, delivery)))
 
 
 def read_cell(key: bytes, value: bytes) -> tuple[CellKey, dict[str, Any]]:

@@ -84,7 +84,11 @@ def parse_status(body: Json) -> Json:
 
 
 def parse_request(body: Json) -> Json:
-    if text(body, "type", required=True) != "track":
+    kind = text(body, "type", required=True)
+    if kind in ("stop", "erase"):
+        said = {"messageId": text(body, "messageId", required=True), "track": False, "ends": kind}
+        return said | ({"reason": text(body, "reason")} if kind == "stop" else {})
+    if kind != "track":
         raise Malformed("unsupported-type")
     names = ("messageId", "phoneNumber", "templateId", "provider")
     out: Json = {name: text(body, name, required=True) for name in names} | {"track": True}

@@ -8,6 +8,7 @@ import heapq
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -84,13 +85,16 @@ def expect(
         message = Message(message_id)
         for input_id, raw, body in interleave(queues, (order or {}).get(message_id, ()), expected.unordered):
             message.apply(input_id, raw, body, expected)
-        expected.records[message_id] = message.record or {}
+        expected.records[message_id] = message.record or message.marker()
     return expected
 
 
 def interleave(
     queues: dict[str, deque[tuple[str, Raw, Json]]], order: Sequence[str], unordered: list[str]
 ) -> Iterator[tuple[str, Raw, Json]]:
+    requests = queues["requests"]
+    while requests and "ends" in requests[0][2] and requests[0][0] not in order:
+        yield requests.popleft()  # nothing tells of the end of what had not begun, so it was the first
     for input_id in order:
         queue = queues.get(input_id.split("-")[0], deque())
         if not any(input_id == waiting[0] for waiting in queue):
@@ -115,8 +119,16 @@ class Message:
         self.updated_at = 0
         self.record: Json | None = None
         self.completed = False
+        self.stopped = False
+        self.erased = False
 
     def apply(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
+        if self.stopped:
+            expected.outcomes[input_id] = "repeated" if body.get("ends") == "stop" else "refused"
+            return
+        if "ends" in body:
+            self.end(input_id, raw, body, expected)
+            return
         before = self.record
         first_request = body["track"] and not self.requests
         entry = make_entry(body, raw.timestamp)
@@ -143,24 +155,59 @@ class Message:
                 make_event(f"{input_id}-{n}", kind, entry, previous, after)
             )
 
+    def end(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
+        """Stop, or erase: a record that was not there yet will not be, or not with what is personal."""
+        before = self.record
+        if body["ends"] == "erase" and self.erased:
+            expected.outcomes[input_id] = "repeated"
+            return
+        expected.outcomes[input_id] = "applied" if before else "marked"
+        self.updated_at = max(self.updated_at, raw.timestamp)
+        if before:
+            expected.past.setdefault(self.id, []).append(before)
+        if body["ends"] == "erase":
+            self.erased = True
+            for request in self.requests:
+                request["tuple"] = (*request["tuple"][:-1], "")
+            self.record = self.shown() if before else None
+        else:
+            self.stopped = True
+            self.record = None
+            if before:
+                move_totals(expected.totals, before, None)
+        if before:
+            entry = {"at": raw.timestamp, "status": before["currentStatus"], "source": "system"}
+            entry["provider"] = before.get("provider")
+            kind = "tracking.erased" if self.erased and self.record else "tracking.stopped"
+            event = make_event(f"{input_id}-0", kind, entry, None, self.record or before, body.get("reason"))
+            expected.events.setdefault(self.id, []).append(event)
+
     def absorb(self, entry: Json, body: Json, is_new: bool) -> bool:
         """Take in what is new; False when the input repeats what is known."""
         changed = is_new
         if body["track"]:
             request = make_request(body, entry["at"])
+            if self.erased:
+                request["tuple"] = (*request["tuple"][:-1], "")
             winner = min((r["tuple"] for r in self.requests), default=None)
             if winner is None or request["tuple"] < winner:
                 self.requests.append(request)
                 changed = True
         if is_new:
             self.entries.append(entry)
-        if is_new or body["track"]:
+        if (is_new or body["track"]) and not self.erased:
             for key, value in (body.get("metadata") or {}).items():
                 said = (entry["at"], compact(value))
                 if key not in self.metadata or said > self.metadata[key]:
                     self.metadata[key] = said
                     changed = True
         return changed
+
+    def marker(self) -> Json:
+        """What is kept of a message that has no record."""
+        if not self.stopped and not self.erased:
+            return {}
+        return {"stopped": self.stopped, "erased": self.erased and not self.stopped}
 
     def shown(self) -> Json:
         entries = sorted(
@@ -182,7 +229,7 @@ class Message:
         record["metadata"] = {key: json.loads(said[1]) for key, said in self.metadata.items()} or None
         record["statusHistory"] = [shown_entry(self.id, e) for e in entries]
         record["deliveryReport"] = self.report(record, entries, tries, speaks)
-        return present(record)
+        return present(without_the_personal(record) if self.erased else record)
 
     def report(self, record: Json, entries: list[Json], tries: list[Json], speaks: Json) -> Json:
         report = {
@@ -207,6 +254,20 @@ class Message:
         report["contradiction"] = any(one["contradiction"] for one in tries) or None
         report["metadata"] = record["metadata"]
         return present(report)
+
+
+def without_the_personal(record: Json) -> Json:
+    """The same without recipient and free text."""
+    record = deepcopy(record)  # what is shown of an entry is the entry's own
+    report = record["deliveryReport"]
+    for one in (record, report):
+        one |= {"phoneNumber": None, "metadata": None}
+    failures = [one.get("error") for one in (report, *report["attempts"])]
+    failures += [(entry.get("details") or {}).get("error") for entry in record["statusHistory"]]
+    for failure in filter(None, failures):
+        failure["message"] = ""
+        failure.pop("details", None)
+    return record | {"deliveryReport": present(report), "erased": True}
 
 
 def make_entry(body: Json, receipt: int) -> Json:
@@ -234,7 +295,7 @@ def make_entry(body: Json, receipt: int) -> Json:
 
 def make_request(body: Json, created_at: int) -> Json:
     names = ("phoneNumber", "templateId", "provider", "channel", "tenant")
-    order = (created_at, *(body[name] or "" for name in names))
+    order = (created_at, *(body[name] or "" for name in (*names[1:], names[0])))
     return {name: body[name] for name in names} | {
         "createdAt": created_at,
         "tuple": order,
@@ -255,7 +316,9 @@ def event_types(
     return [kind for kind, happened in rules.items() if happened]
 
 
-def make_event(event_id: str, kind: str, entry: Json, previous: str | None, after: Json) -> Json:
+def make_event(
+    event_id: str, kind: str, entry: Json, previous: str | None, after: Json, reason: str | None = None
+) -> Json:
     at = iso(entry["at"])
     value = {
         "id": event_id,
@@ -269,6 +332,7 @@ def make_event(event_id: str, kind: str, entry: Json, previous: str | None, afte
         "source": entry["source"],
         "deliveryReport": after["deliveryReport"],
         "trackingCompleted": kind == "tracking.completed" or None,
+        "reason": reason,
     }
     headers = {
         "ce_specversion": "1.0",
@@ -326,7 +390,7 @@ def speaking(tries: list[Json]) -> Json:
     return [one for one in arrived if STATUSES.index(one["status"]) == furthest][-1] if arrived else tries[-1]
 
 
-def move_totals(totals: dict[str, Json], before: Json | None, after: Json) -> None:
+def move_totals(totals: dict[str, Json], before: Json | None, after: Json | None) -> None:
     for record, sign in ((before, -1), (after, 1)):
         if record is None:
             continue
@@ -337,7 +401,8 @@ def move_totals(totals: dict[str, Json], before: Json | None, after: Json) -> No
         if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
             cell["sum"] += sign * max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
             cell["count"] += sign
-    cell["updatedAt"] = max(cell["updatedAt"], to_ms(after["updatedAt"]))
+    if after:
+        cell["updatedAt"] = max(cell["updatedAt"], to_ms(after["updatedAt"]))
 
 
 def shown_entry(message_id: str, entry: Json) -> Json:

@@ -71,6 +71,8 @@ class Lifecycle:
         rng = self.rng
         if rng.random() < 0.8:
             yield from self.tracks()
+        if rng.random() < 0.1:  # among the callbacks, or before them
+            yield from self.ends()
         path = list(rng.choice(PATHS))
         if rng.random() < 0.25:
             rng.shuffle(path)
@@ -112,6 +114,18 @@ class Lifecycle:
         yield self.send("requests", self.now + rng.choice((0, 0, 300)), said)
         while rng.random() < 0.15:
             yield self.send("requests", self.now + rng.randrange(3_000), self.again(said))
+
+    def ends(self) -> Iterator[Sent]:
+        rng = self.rng
+        said: Json = {"type": rng.choice(("stop", "erase")), "messageId": self.id}
+        if said["type"] == "stop" and rng.random() < 0.5:
+            said["reason"] = "asked by the customer"
+        at = self.now + rng.randrange(1_500)
+        yield self.send("requests", at, said)
+        if rng.random() < 0.3:
+            yield self.send(
+                "requests", at + rng.randrange(1_000), said | {"type": rng.choice(("stop", "erase"))}
+            )
 
     def again(self, said: Json) -> Json:
         """The same request once more, or one that says something else of the same message."""
