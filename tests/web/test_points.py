@@ -53,6 +53,19 @@ async def test_an_unknown_message_is_unknown_to_every_worker(group: Group) -> No
         assert reply.headers["Content-Type"] == "application/problem+json"
 
 
+async def test_what_is_only_marked_is_unknown(group: Group) -> None:
+    """A stopped message, and one that was to be erased before anything was said of it, are not shown."""
+    workers = await group.start(SHARES)
+    for number, stopped in enumerate((True, False)):
+        message_id = group.data.name_in(number)
+        if stopped:
+            group.data.say(message_id, "SENT", 1_700_000_000_000)
+        group.data.mark(message_id, stopped=stopped)
+        for view in ("", "/report"):
+            reply = await group.get(workers[0], f"/v1/messages/{message_id}{view}")
+            assert reply.status == 404
+
+
 @pytest.mark.parametrize(
     "name", ["a/b", "{x}", "100%", "%2F", "a b+c", "메시지", "?q=1&r#f", "..", "a\nb", "x" * 256]
 )

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from streams.domain.delivery import Callback, Delivery, merge
+from streams.domain.delivery import Callback, Delivery, erase, merge, stop
 from streams.domain.placement import partition_of
 from streams.domain.statistics import Cell, Tally, standing
 from streams.domain.statistics import merge as add_up
@@ -61,6 +61,16 @@ class Data:
         tally.moved(before, delivery)
         for cell_key, added in tally.cells():
             self._add(self.table(PERIOD_STATS_TABLE, partition), cell_key, added)
+
+    def mark(self, message_id: str, *, stopped: bool) -> None:
+        """Stop or erase a message, known or not."""
+        deliveries, key = self.table(DELIVERIES_TABLE, self.partition_of(message_id)), message_id.encode()
+        delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
+        if stopped:
+            delivery = stop(delivery, 1_700_000_000_000)
+        else:
+            erase(delivery, 1_700_000_000_000)
+        deliveries[key] = DELIVERIES.encode(delivery)
 
     def _add(self, cells: dict[bytes, bytes], key: bytes, added: Cell) -> None:
         cell = PERIOD_STATS.decode(cells[key]) if key in cells else Cell()
