@@ -162,7 +162,7 @@ def _texts(values: dict[str, object]) -> dict[str, str]:
     return {key: _text(value) for key, value in values.items()}
 
 
-_PLACE: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_PLACE: Final = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _WRONG_TYPE: Final = re.compile(r"Expected `[^`]*`(, got |$)")
 _UNKNOWN: Final = "Invalid enum value"

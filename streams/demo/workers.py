@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from streams.kafka.probe import free_port, is_free
 from streams.processes import OwnedProcess
 
 STOP_S = 4.5
@@ -132,20 +131,10 @@ def end_within(process: OwnedProcess, grace_s: float) -> None:
 
 def web_port(wished: int, count: int = 1) -> int:
     """The first of `count` free ports in a row: the wished one (0: any) if it can be."""
-    for port in (*([wished] if wished else []), *(random.randrange(20_000, 60_000) for _ in range(TRIES))):
-        if all(_is_free(number) for number in range(port, port + count)):
+    for port in (wished or free_port(), *(free_port() for _ in range(TRIES))):
+        if all(is_free(number) for number in range(port, port + count)):
             return port
     raise OSError(f"no {count} free ports in a row on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _stat(pid: int) -> list[str]:

@@ -68,6 +68,11 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
     failure_at: int = 0
 
 
+MAX_ATTEMPTS: Final = 50
+"""Attempts that are kept. No message has so many; a producer that names a new one each time must not make a
+record that no broker takes."""
+
+_ARRIVED: Final = 1 << DELIVERED
 _NEVER: Final = -(2**63)
 
 
@@ -82,6 +87,8 @@ def enter(attempts: list[Attempt], entry: Entry) -> None:
             break
     else:
         attempts.append(Attempt(name, at, bit, provider, at, entry.error, at))
+        if len(attempts) > MAX_ATTEMPTS:
+            attempts.remove(min(attempts, key=_worth))
         return
     if at < attempt.at:
         attempt.at = at
@@ -91,6 +98,11 @@ def enter(attempts: list[Attempt], entry: Entry) -> None:
         attempt.provider, attempt.named_at = provider, at
     if entry.error is not None and is_greater(at, entry.error, attempt):
         attempt.failure, attempt.failure_at = entry.error, at
+
+
+def _worth(attempt: Attempt) -> tuple[bool, int, int, str]:
+    """Return by what attempts are compared when one must go: the oldest of those that did not arrive."""
+    return attempt.seen >= _ARRIVED, attempt.at, _number(attempt), str(attempt.name)
 
 
 def _is_first(entry: Entry, attempt: Attempt) -> bool:

@@ -80,7 +80,7 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     provider_message_id: Text | None = None
     source: Source | None = None
     error: Failure | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[Text, Any] | None = None
     sent_at: int | None = None
     delivered_at: int | None = None
     read_at: int | None = None
@@ -103,7 +103,7 @@ class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tra
     channel: Text | None = None
     tenant: Text | None = None
     initial_status: Status | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[Text, Any] | None = None
     created_at: int | None = None
     max_tracking_duration: Duration | None = None
 

@@ -353,6 +353,12 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
     ("requests", b'{"messageId":"m"}', "missing-field", "type"),
     ("requests", b'{"type":"track","messageId":"m"}', "missing-field", "phoneNumber"),
     ("requests", b'{"type":3,"messageId":"m"}', "wrong-type", "type"),
+    (
+        "statuses",
+        b'{"messageId":"m","status":"SENT","metadata":{"%s":1}}' % (b"k" * 257),
+        "invalid-value",
+        "metadata",
+    ),
     ("requests", b'{"type":"pause","messageId":"m"}', "unsupported-type", "type"),
     ("requests", b'{"type":"stop"}', "missing-field", "messageId"),
     ("requests", b'{"type":"erase","messageId":""}', "invalid-value", "messageId"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.domain.attempts import Failure
+from streams.domain.attempts import MAX_ATTEMPTS, Failure
 from streams.domain.delivery import Callback, Delivery, Track
 from streams.domain.reports import report
 from tests.domain.sayings import NOON, callback, delivery_of, request
@@ -171,6 +171,16 @@ def test_the_channel_that_was_asked_for_breaks_the_tie_and_not_the_one_that_a_ca
     said = [request(channel="email"), callback("FAILED", 1, channel="sms"), callback("DELIVERED", 0)]
 
     assert {delivery_of(*order).status for order in permutations(said)} == {"FAILED"}
+
+
+def test_of_too_many_attempts_the_oldest_go_that_did_not_arrive() -> None:
+    """A producer that numbers on and on makes no endless record, and cannot undo a delivery."""
+    said = [callback("DELIVERED", 0, attempt=1), *(callback("FAILED", n, attempt=n) for n in range(2, 200))]
+
+    delivery = delivery_of(*said)
+
+    assert [attempt.name for attempt in delivery.attempts] == [1, *range(200 - MAX_ATTEMPTS + 1, 200)]
+    assert delivery.status == "DELIVERED"
 
 
 def test_a_read_message_was_delivered_when_it_was_first_used() -> None:
