@@ -31,6 +31,8 @@ ALLOWED = {
         "streams.app",
         "streams.domain",
         "streams.engine",
+        "streams.messages",
+        "streams.topics",
         "tables",
         "yarl",
     },

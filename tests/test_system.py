@@ -304,3 +304,49 @@ def test_a_huge_record_that_does_not_compress_becomes_a_dead_letter(
         "tracker-error-code": b"too-large",
         "tracker-dead-letter-id": b"statuses-2-1",
     }
+
+
+def test_what_is_called_over_http_is_applied_like_any_record(kafka: Any, tmp_path: Path) -> None:
+    """Track, say, erase and stop a message by HTTP alone; each call is answered with its place in Kafka."""
+    unique = f"t{random.SystemRandom().randrange(16**8):08x}"
+    names = Names(kafka.bootstrap, f"{unique}-app", f"{unique}.", PARTITIONS)
+    with Cluster(names, tmp_path) as cluster:
+        cluster.create_topics()
+        worker = cluster.worker("w0")
+        worker.start()
+        cluster.await_ready(worker)
+
+        def call(method: str, path: str, said: Json | None = None) -> Json:
+            url = f"http://127.0.0.1:{worker.port}/v1/messages{path}"
+            body = None if said is None else json.dumps(said).encode()
+            asked = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+            with urllib.request.urlopen(asked, timeout=15) as answer:
+                assert answer.status == 202
+                placed: Json = json.loads(answer.read())
+            assert placed["partition"] == partition_of("m-1")
+            return placed
+
+        def shown() -> Json:
+            return worker.get("/v1/messages/m-1")[1]
+
+        tracked = call("POST", "", {name: said for name, said in request(1).items() if name != "type"})
+        assert tracked["topic"] == names.input("requests")
+        until(lambda: shown().get("tracked"), 15, "the message is tracked")
+        call("POST", "/m-1/statuses", {"status": "SENT", "provider": "acme"})
+        until(lambda: shown().get("currentStatus") == "SENT", 15, "the status is applied")
+        call("POST", "/m-1/erase")
+        until(lambda: shown().get("erased"), 15, "the message is erased")
+        assert "phoneNumber" not in shown()
+        call("DELETE", "/m-1?reason=asked")
+        until(lambda: worker.get("/v1/messages/m-1")[0] == 404, 15, "the message is gone")
+
+        (log,) = read_topic(names, f"{names.prefix}events").values()
+        events = [json.loads(raw.value or b"") for raw in log]
+        assert [event["type"] for event in events] == [
+            "tracking.started",
+            "status.updated",
+            "tracking.erased",
+            "tracking.stopped",
+        ]
+        assert events[-1]["reason"] == "asked"
+        assert PHONE not in json.dumps(events[2:])

@@ -16,7 +16,9 @@ ROUTES = {
     "/v1/internal/totals",
     "/v1/messages",
     "/v1/messages/{messageId}",
+    "/v1/messages/{messageId}/erase",
     "/v1/messages/{messageId}/report",
+    "/v1/messages/{messageId}/statuses",
     "/v1/stats",
 }
 #: An empty document; Faust always has either this or its statistics there.

@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 
+from streams.domain.errors import MalformedRecord
+
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 """About what a rebalance takes when nothing has to be restored."""
 
 UNKNOWN_MESSAGE = "urn:delivery-tracker:unknown-message"
 INVALID_PARAMETER = "urn:delivery-tracker:invalid-parameter"
+MALFORMED = "urn:delivery-tracker:malformed-record"
 PARTITIONS_UNAVAILABLE = "urn:delivery-tracker:partitions-unavailable"
 NOT_READY = "urn:delivery-tracker:not-ready"
 
@@ -62,6 +65,24 @@ def unknown_message(message_id: str) -> Problem:
 def invalid_parameter(field: str, detail: str) -> Problem:
     """Name the query parameter that is to blame."""
     return Problem(400, detail, type=INVALID_PARAMETER, title="Invalid parameter", field=field)
+
+
+def malformed(error: MalformedRecord) -> Problem:
+    """Name the field that is to blame, and the code that a dead letter would have."""
+    return Problem(
+        400, error.problem, type=MALFORMED, title="Malformed record", field=error.field, code=error.code
+    )
+
+
+def not_produced() -> Problem:
+    """Say that nobody knows whether the broker has it."""
+    return Problem(
+        503,
+        "The broker did not acknowledge the record in time; it may have it all the same. A status with an id "
+        "or a timestamp, and a request, may be sent again: it counts once.",
+        title="Not acknowledged",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
 
 
 def partitions_unavailable(missing: Iterable[int], holders: Mapping[int, str | None]) -> Problem:

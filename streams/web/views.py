@@ -20,6 +20,7 @@ from yarl import URL
 from streams.engine.reading import Reader
 from streams.web import problems
 from streams.web.answers import Cells, Deliveries, NotHeld
+from streams.web.commands import Commands, Produce
 from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering, Unreachable
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, single_values
@@ -34,9 +35,16 @@ ASK_TIMEOUT_S = 2.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def mount(application: web.Application, reader: Reader, deliveries: Deliveries, period_stats: Cells) -> None:
+def mount(
+    application: web.Application,
+    reader: Reader,
+    deliveries: Deliveries,
+    period_stats: Cells,
+    produce: Produce,
+) -> None:
     """Put the views on an aiohttp application that has not started."""
     asking = Asking()
+    commands = Commands(produce, reader)
     views = Views(reader, Gathering(reader, deliveries, period_stats, asking))
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
@@ -51,6 +59,10 @@ def mount(application: web.Application, reader: Reader, deliveries: Deliveries, 
             # aiohttp's own {name} would not match an id that holds a brace.
             web.get("/v1/messages/{messageId:[^/]+}", views.message),
             web.get("/v1/messages/{messageId:[^/]+}/report", views.report),
+            web.post("/v1/messages", commands.track),
+            web.post("/v1/messages/{messageId:[^/]+}/statuses", commands.say),
+            web.post("/v1/messages/{messageId:[^/]+}/erase", commands.erase),
+            web.delete("/v1/messages/{messageId:[^/]+}", commands.stop),
             web.get(INTERNAL_LIST, views.messages_part),
             web.get(INTERNAL_TOTALS, views.totals_part),
         ]

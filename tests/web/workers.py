@@ -19,6 +19,8 @@ from streams.domain.statistics import Cell, Tally, standing
 from streams.domain.statistics import merge as add_up
 from streams.domain.statuses import Status
 from streams.engine.formats import Format
+from streams.messages import Stream
+from streams.web.commands import Placed
 from streams.web.views import mount
 from tables.formats import DELIVERIES, PERIOD_STATS
 
@@ -159,11 +161,26 @@ class Reply:
         return json.loads(self.body)
 
 
+class Produced:
+    """The input topics, in memory; `down` makes them refuse."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes, Any, int]] = []
+        self.down = False
+
+    async def take(self, stream: Stream, key: bytes, value: bytes, partition: int) -> Placed:
+        if self.down:
+            raise ConnectionError("the secret address of the broker")
+        self.records.append((stream, key, json.loads(value), partition))
+        return Placed(f"delivery.{stream}", partition, len(self.records) - 1)
+
+
 @dataclass
 class Worker:
-    """One worker: what it reads, where it serves, and what it was asked."""
+    """One worker: what it reads, where it serves, what it was asked, and what it produced."""
 
     reader: MemoryReader
+    produced: Produced = field(default_factory=Produced)
     url: str = ""
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -234,7 +251,7 @@ class Group:
             return response
 
         application = web.Application(middlewares=[note])
-        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE)
+        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, worker.produced.take)
         return application
 
 
