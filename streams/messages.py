@@ -93,7 +93,7 @@ def _reader(decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> Calla
                 # msgspec does not look into the strings of fields that it passes over
                 value.decode()
             return narrow(decode(value))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise _malformed(error) from None
 
     return read

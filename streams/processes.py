@@ -10,11 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import IO
 
 from streams.kafka import watchdog
@@ -95,28 +93,29 @@ class OwnedProcess:
             guard.communicate(b".")  # all is seen to
 
 
-def end_all(members: Sequence[OwnedProcess], grace_s: float, hurry: threading.Event) -> list[int | None]:
-    """Send SIGTERM to all, SIGKILL to those still there after `grace_s` or a `hurry`; return exit codes."""
+def end_all(members: Sequence[OwnedProcess], grace_s: float, hurry: Callable[[], bool]) -> list[int | None]:
+    """Send SIGTERM to all, SIGKILL to those still there after `grace_s` or at a `hurry`; give exit codes."""
     for member in members:
         member.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace_s
     while any(member.alive for member in members) and time.monotonic() < deadline:
-        if hurry.wait(LOOK_S / 2):
+        if hurry():
             break
+        time.sleep(LOOK_S / 2)
     for member in members:
         member.signal(signal.SIGKILL)
     return [member.ended() for member in members]
 
 
-def supervise(members: Sequence[OwnedProcess], stop: threading.Event, say: Callable[[str], None]) -> bool:
-    """Keep all members running until `stop` is set; one that ends is started again.
+def supervise(members: Sequence[OwnedProcess], stop: Callable[[], bool], say: Callable[[str], None]) -> bool:
+    """Keep all members running until `stop` says so; one that ends is started again.
 
     Returns: whether that was possible; False when one ended too often too soon after its start.
     """
     failures = [0] * len(members)
     for member in members:
         member.start()
-    while not stop.wait(LOOK_S):
+    while not _within(LOOK_S, stop):
         for number, member in enumerate(members):
             if member.alive:
                 continue
@@ -127,10 +126,18 @@ def supervise(members: Sequence[OwnedProcess], stop: threading.Event, say: Calla
                 say(f"process {number} ended with {code}, {MOST_FAILURES} times in a row; the worker stops")
                 return False
             say(f"process {number} ended with {code}; it is started again in {RESTART_S:g} s")
-            if stop.wait(RESTART_S):
+            if _within(RESTART_S, stop):
                 return True
             member.start()
     return True
+
+
+def _within(seconds: float, stop: Callable[[], bool]) -> bool:
+    """Wait, but no longer than until a stop; say whether it came."""
+    deadline = time.monotonic() + seconds
+    while not stop() and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_S))
+    return stop()
 
 
 def environments(settings: Settings) -> list[dict[str, str]]:
@@ -154,25 +161,22 @@ def run_worker(arguments: Sequence[str], settings: Settings) -> int:
         )
     command = [sys.executable, "-m", "streams", *arguments]
     members = [OwnedProcess(command, environment, GRACE_S) for environment in environments(settings)]
-    stop, hurry = threading.Event(), threading.Event()
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            hurry.set()
-        stop.set()
-
+    asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+        # nothing with a lock: a handler runs in the midst of whatever waits
+        signal.signal(number, lambda got, _frame: asked.append(got))
     kept = False
     try:
-        kept = supervise(members, stop, _say)
+        kept = supervise(members, lambda: bool(asked), _say)
     finally:
-        codes = end_all(members, GRACE_S, hurry)
-    return 0 if kept and not any(codes) else 1
+        codes = end_all(members, GRACE_S, lambda: len(asked) > 1)
+    # one that was still starting knows no better end
+    return 0 if kept and set(codes) <= {0, -signal.SIGTERM} else 1
 
 
 def _has(arguments: Sequence[str], option: str) -> bool:
-    return any(argument == option or argument.startswith(option + "=") for argument in arguments)
+    attached = option + "=" if option.startswith("--") else option
+    return any(argument == option or argument.startswith(attached) for argument in arguments)
 
 
 def _say(text: str) -> None:

@@ -76,7 +76,7 @@ def test_ports_of_all_processes_must_exist() -> None:
         Settings.from_env({"TRACKER_PROCESSES": "2", "TRACKER_WEB_PORT": "65535"})
 
 
-@pytest.mark.parametrize("option", ["--web-port=7000", "-p", "--datadir"])
+@pytest.mark.parametrize("option", ["--web-port=7000", "-p", "-p7000", "--datadir"])
 def test_an_option_that_all_would_share_is_refused(option: str) -> None:
     """Two processes cannot have one port or one directory."""
     with pytest.raises(SystemExit, match="TRACKER_WEB_PORT"):
@@ -88,7 +88,7 @@ def test_a_process_that_ends_is_started_again_and_the_others_stay(tmp_path: Path
     paths = [tmp_path / "0", tmp_path / "1"]
     members = [member(STAYS, path) for path in paths]
     stop, said, kept = threading.Event(), [], []
-    thread = threading.Thread(target=lambda: kept.append(supervise(members, stop, said.append)))
+    thread = threading.Thread(target=lambda: kept.append(supervise(members, stop.is_set, said.append)))
     thread.start()
     first, other = map(pid_in, paths)
 
@@ -100,7 +100,7 @@ def test_a_process_that_ends_is_started_again_and_the_others_stay(tmp_path: Path
     assert kept == [True]
     assert said == [f"process 0 ended with {-signal.SIGKILL}; it is started again in 1 s"]
     assert (is_there(again), pid_in(paths[1])) == (True, other)
-    assert end_all(members, GRACE_S, threading.Event()) == [-signal.SIGTERM, -signal.SIGTERM]
+    assert end_all(members, GRACE_S, lambda: False) == [-signal.SIGTERM, -signal.SIGTERM]
     assert not is_there(again)
     assert not is_there(other)
 
@@ -110,7 +110,7 @@ def test_a_process_that_cannot_start_ends_the_worker() -> None:
     members = [OwnedProcess([sys.executable, "-c", "raise SystemExit(3)"], {}, GRACE_S)]
     said: list[str] = []
 
-    assert supervise(members, threading.Event(), said.append) is False
+    assert supervise(members, lambda: False, said.append) is False
     assert [text.partition(";")[0] for text in said] == [
         "process 0 ended with 3",
         "process 0 ended with 3",
@@ -123,20 +123,18 @@ def test_a_hurry_kills_what_does_not_go(tmp_path: Path) -> None:
     deaf = member(DEAF, tmp_path / "deaf")
     deaf.start()
     pid_in(tmp_path / "deaf")
-    hurry = threading.Event()
-    hurry.set()
 
-    assert end_all([deaf], 60.0, hurry) == [-signal.SIGKILL]
+    assert end_all([deaf], 60.0, lambda: True) == [-signal.SIGKILL]
 
 
 def test_nothing_outlives_a_killed_owner(tmp_path: Path) -> None:
     """SIGKILL leaves the owner no time to stop what it started."""
     program = """
-import sys, threading
+import sys
 from pathlib import Path
 from tests.test_processes import STAYS, member
 from streams.processes import supervise
-supervise([member(STAYS, Path(sys.argv[1]))], threading.Event(), print)
+supervise([member(STAYS, Path(sys.argv[1]))], lambda: False, print)
 """
     owner = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "pid")])
     pid = pid_in(tmp_path / "pid")

@@ -1,9 +1,9 @@
 """Attempts: what was said of each try to deliver a message, and which of them speaks for the message.
 
-A history entry belongs to the attempt that it numbers, else to that of its provider. One that names neither
-is said of the message, so it counts for the attempt that is the latest when all is known. What an attempt has
-come to depends on the set of its entries alone, and so does the order of attempts: nothing here knows what
-arrived first.
+A history entry belongs to the attempt that it numbers, else to that of its provider, which is the last one
+that this provider has a number for, if there is one. An entry that names neither is said of the message, so
+it counts for the attempt that is the latest when all is known. What an attempt has come to depends on the set
+of its entries alone, and so does the order of attempts: nothing here knows what arrived first.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
         at: event time, ms.
         given: the time as it was given, which may not be plausible; part of the entry's identity.
         receipt: when its record came to Kafka, ms.
+        attempt: its number; REQUESTED in the entry of a track request, which no callback can say.
     """
 
     precedence: int
@@ -57,6 +58,7 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
         seen: bit n tells that it has a status of precedence n.
         provider: who made it, the first (by event time) of those named; `named_at` is when.
         failure: the last error; `failure_at` is when.
+        requested: whether a track request asked this provider, which then is the first to try.
     """
 
     name: int | str | None
@@ -66,43 +68,63 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
     named_at: int
     failure: Failure | None = None
     failure_at: int = 0
+    requested: bool = False
 
+
+REQUESTED: Final = 0
 
 MAX_ATTEMPTS: Final = 50
-"""Attempts that are kept. No message has so many; a producer that names a new one each time must not make a
-record that no broker takes."""
+"""Attempts that are kept apart. No message has so many; a producer that names a new one each time must not
+make a record that no broker takes."""
 
-_ARRIVED: Final = 1 << DELIVERED
 _NEVER: Final = -(2**63)
 
 
 def enter(attempts: list[Attempt], entry: Entry) -> None:
     """Add an entry to the attempt that it belongs to."""
-    provider, at, bit = entry.provider, entry.at, 1 << entry.precedence
-    name: int | str | None = entry.attempt
-    if name is None:
-        name = provider
+    # no number, or REQUESTED
+    name = entry.attempt or entry.provider
     for attempt in attempts:
         if attempt.name == name:
-            break
-    else:
-        attempts.append(Attempt(name, at, bit, provider, at, entry.error, at))
-        if len(attempts) > MAX_ATTEMPTS:
-            attempts.remove(min(attempts, key=_worth))
-        return
+            _add(attempt, entry)
+            return
+    at, requested = entry.at, entry.attempt == REQUESTED
+    attempts.append(Attempt(name, at, 1 << entry.precedence, entry.provider, at, entry.error, at, requested))
+    if len(attempts) > MAX_ATTEMPTS:
+        _fold(attempts)
+
+
+def _add(attempt: Attempt, entry: Entry) -> None:
+    provider, at = entry.provider, entry.at
     if at < attempt.at:
         attempt.at = at
-    attempt.seen |= bit
+    attempt.seen |= 1 << entry.precedence
     # mostly the same provider again, later
     if (provider != attempt.provider or at < attempt.named_at) and _is_first(entry, attempt):
         attempt.provider, attempt.named_at = provider, at
     if entry.error is not None and is_greater(at, entry.error, attempt):
         attempt.failure, attempt.failure_at = entry.error, at
+    if entry.attempt == REQUESTED:
+        attempt.requested = True
 
 
-def _worth(attempt: Attempt) -> tuple[bool, int, int, str]:
-    """Return by what attempts are compared when one must go: the oldest of those that did not arrive."""
-    return attempt.seen >= _ARRIVED, attempt.at, _number(attempt), str(attempt.name)
+def _fold(attempts: list[Attempt]) -> None:
+    """Let what was said of one attempt be said of the message: the one whose name is the least.
+
+    Its name alone decides, so it is the same one in whatever order they come, and when it comes again.
+    """
+    nameless = next((attempt for attempt in attempts if attempt.name is None), None)
+    named = [attempt for attempt in attempts if attempt is not nameless]
+    if len(named) <= MAX_ATTEMPTS:
+        return
+    least = min(named, key=lambda each: (_number(each), str(each.name)))
+    attempts.remove(least)
+    if nameless is None:
+        attempts.append(Attempt(None, least.at, least.seen, None, least.at, least.failure, least.failure_at))
+        return
+    joined = _joined(nameless, least)
+    joined.at = min(nameless.at, least.at)
+    attempts[attempts.index(nameless)] = joined
 
 
 def _is_first(entry: Entry, attempt: Attempt) -> bool:
@@ -124,25 +146,32 @@ def _error_order(at: int, error: Failure) -> tuple[int, str, str, str]:
 
 
 def in_order(attempts: list[Attempt]) -> list[Attempt]:
-    """Return the attempts, the first one first; what names none has joined the last.
+    """Return the attempts, the first one first; what is said of no attempt of its own has joined another.
 
     An attempt begins with the first that was said of it. A numbered one begins no earlier than those of
-    lesser numbers, whatever the clocks of different providers tell.
+    lesser numbers, whatever the clocks of different providers tell; the provider that was asked is the first.
     """
     if len(attempts) == 1:
         return attempts
     begun = _NEVER
     begins: dict[int | str | None, int] = {}
-    for attempt in sorted((attempt for attempt in attempts if isinstance(attempt.name, int)), key=_number):
+    last_of: dict[int | str | None, int | str] = {}
+    for attempt in sorted((each for each in attempts if isinstance(each.name, int)), key=_number):
         begun = begins[attempt.name] = max(begun, attempt.at)
-    named = [attempt for attempt in attempts if attempt.name is not None]
-    named.sort(
-        key=lambda attempt: (begins.get(attempt.name, attempt.at), _number(attempt), str(attempt.name))
+        last_of[attempt.provider] = _number(attempt)
+    tries = {each.name: each for each in attempts if each.name is not None and each.name not in last_of}
+    for attempt in attempts:
+        if attempt.name is not None and attempt.name in last_of:
+            of = last_of[attempt.name]
+            tries[of] = _joined(tries[of], attempt)
+    ordered = sorted(
+        tries.values(),
+        key=lambda each: (not each.requested, begins.get(each.name, each.at), _number(each), str(each.name)),
     )
     for attempt in attempts:
         if attempt.name is None:
-            named[-1] = _joined(named[-1], attempt)
-    return named
+            ordered[-1] = _joined(ordered[-1], attempt)
+    return ordered
 
 
 def _number(attempt: Attempt) -> int:
@@ -162,6 +191,7 @@ def _joined(attempt: Attempt, said: Attempt) -> Attempt:
         attempt.named_at,
         failure,
         failure_at,
+        attempt.requested,
     )
 
 

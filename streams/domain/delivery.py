@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from streams.domain.attempts import Attempt, Entry, Failure, Text, contradict, enter, speaker
+from streams.domain.attempts import REQUESTED, Attempt, Entry, Failure, Text, contradict, enter, speaker
 from streams.domain.statuses import (
     CLICKED,
     DELIVERED,
@@ -45,9 +45,6 @@ __all__ = [
     "stop",
     "track",
 ]
-
-TRACK_ID: Final = "track"
-"""The id of the history entry that a track request makes."""
 
 DEFAULT_TRACKING_MS: Final = 72 * 3_600_000
 """How long a message is waited for: the latest receipts of the providers we know come after three days."""
@@ -304,7 +301,7 @@ def track(delivery: Delivery, request: Track, receipt: int) -> Entry | None:
     """
     status, given = request.initial_status or "QUEUED", request.created_at
     at = event_at(given, receipt)
-    entry = Entry(PRECEDENCE[status], at, given, receipt, request.provider, None, "system", TRACK_ID)
+    entry = Entry(PRECEDENCE[status], at, given, receipt, request.provider, REQUESTED, "system")
     changed = not _is_known(delivery.history, entry)
     if changed:
         _enter(delivery, entry)
@@ -407,11 +404,11 @@ def _age(entry: Entry) -> tuple[object, ...]:
     return (
         entry.at,
         entry.precedence,
-        entry.id or "",
-        entry.provider or "",
-        entry.attempt or 0,
+        (entry.id is not None, entry.id or ""),
+        (entry.provider is not None, entry.provider or ""),
+        (entry.attempt is not None, entry.attempt or 0),
         _NEVER if entry.given is None else entry.given,
-        error_code(entry) or "",
+        (entry.error is not None, error_code(entry) or ""),
         entry.source,
     )
 
@@ -507,14 +504,15 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
     return True
 
 
-def request_order(request: Request) -> tuple[int, str, str, str, str, str]:
+def request_order(request: Request) -> tuple[object, ...]:
     """Return by what track requests are compared; the least counts."""
     return (
         request.created_at,
         request.template_id,
         request.provider,
-        request.channel or "",
-        request.tenant or "",
+        (request.channel is not None, request.channel or ""),
+        (request.tenant is not None, request.tenant or ""),
+        request.tracking_ms,
         # the last, for once it is erased it must not have mattered
         request.phone_number or "",
     )

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from streams.domain.attempts import Attempt, Entry, Failure, in_order, speaker
+from streams.domain.attempts import REQUESTED, Attempt, Entry, Failure, in_order, speaker
 from streams.domain.delivery import Delivery, error_code
 from streams.domain.statuses import CLICKED, DELIVERED, FAILED, NAMES, READ, SENT, Source, Status, winner
 from streams.domain.times import TimeSource, iso, time_source
@@ -176,9 +176,12 @@ def _shown_attempt(number: int, attempt: Attempt, status: Status) -> ShownAttemp
 
 
 def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:
-    placed = [(entry.at, entry.precedence, shown_id(message_id, entry), entry) for entry in history]
-    placed.sort(key=itemgetter(0, 1, 2))
-    return [_shown_entry(id_, entry) for _, _, id_, entry in placed]
+    placed = [
+        (entry.at, entry.precedence, shown_id(message_id, entry), entry.provider or "", entry)
+        for entry in history
+    ]
+    placed.sort(key=itemgetter(0, 1, 2, 3))
+    return [_shown_entry(id_, entry) for _, _, id_, _, entry in placed]
 
 
 def _shown_entry(id_: str, entry: Entry) -> HistoryEntry:
@@ -191,13 +194,15 @@ def _shown_entry(id_: str, entry: Entry) -> HistoryEntry:
         iso(entry.receipt),
         entry.source,
         entry.provider,
-        entry.attempt,
+        entry.attempt or None,  # a request has none
         details,
     )
 
 
 def shown_id(message_id: str, entry: Entry) -> str:
     """Return the id of an entry: the one it was given, else a hash of what makes it different from others."""
+    if entry.attempt == REQUESTED:
+        return "track"
     if entry.id is not None:
         return entry.id
     said = (

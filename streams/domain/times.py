@@ -28,6 +28,8 @@ LEAD_MS: Final = 86_400_000
 FIRST_IN_MS: Final = 100_000_000_000
 """Numbers of this magnitude and above are milliseconds: as seconds they would lie beyond the year 5138."""
 
+OUTSIDE: Final = "Expected a time in the years 1 to 9999"
+_SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST_S: Final = -62_135_596_800
 _GREATEST_S: Final = 253_402_300_799
@@ -53,7 +55,7 @@ def to_ms(time: WireTime, field: str) -> int:
         return ms
     ms = round(time if abs(time) >= FIRST_IN_MS else time * 1000)
     if not _LEAST_S * 1000 <= ms <= _GREATEST_S * 1000 + 999:
-        raise MalformedRecord("invalid-value", field, "Expected a time in the years 1 to 9999")
+        raise MalformedRecord("invalid-value", field, OUTSIDE)
     return ms
 
 
@@ -64,6 +66,9 @@ def _read(time: str, field: str) -> int:
     except msgspec.ValidationError as error:
         raise MalformedRecord("invalid-value", field, str(error)) from None
     since = moment - _EPOCH
+    # a zone can move it out of the calendar
+    if not _LEAST_S <= since // _SECOND <= _GREATEST_S:
+        raise MalformedRecord("invalid-value", field, OUTSIDE)
     whole, micros = since.days * 86_400_000 + since.seconds * 1000, since.microseconds
     if time[19:20] == "." and time[:19] == _prefix(whole // 1000):
         if len(_SECONDS) >= MOST_TEXTS:

@@ -25,12 +25,12 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
         [NOON, None, NOON + 10, None, None, None, None, None, None],
         5,
         [
-            [0, NOON, NOON, NOON + 5, "solapi", None, "system", "track", None],
+            [0, NOON, NOON, NOON + 5, "solapi", 0, "system", None, None],
             [2, NOON + 10, NOON + 10, NOON + 15, "solapi", 1, "provider", None, None],
         ],
         [
-            ["solapi", NOON, 0b1, "solapi", NOON, None, NOON],
-            [1, NOON + 10, 0b100, "solapi", NOON + 10, None, NOON + 10],
+            ["solapi", NOON, 0b1, "solapi", NOON, None, NOON, True],
+            [1, NOON + 10, 0b100, "solapi", NOON + 10, None, NOON + 10, False],
         ],
         "solapi",
         None,

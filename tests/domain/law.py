@@ -62,30 +62,42 @@ def moment(rows: list[dict[str, Any]], status: str) -> int | None:
 
 
 def attempts(rows: list[dict[str, Any]], channel: str | None) -> list[dict[str, Any]]:
-    """By number, else by provider; rows that name neither belong to the last."""
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    """By number; else by provider, whose last number it is, if it has one; else of the last of all."""
+    numbered: dict[int, list[dict[str, Any]]] = {}
+    named: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["attempt"] is not None:
-            groups.setdefault((row["attempt"], ""), []).append(row)
+            numbered.setdefault(row["attempt"], []).append(row)
         elif row["provider"] is not None:
-            groups.setdefault((-1, row["provider"]), []).append(row)
-
-    def begins(name: tuple[int, str]) -> int:
-        before = [other for other in groups if 0 < other[0] < name[0]]
-        return max(first(groups[other]) for other in [name, *before])
-
-    ordered = [groups[name] for name in sorted(groups, key=lambda name: (begins(name), name))] or [[]]
-    started_at = [first(group) if group else first(rows) for group in ordered]
-    ordered[-1] = ordered[-1] + [row for row in rows if row["attempt"] is None and row["provider"] is None]
+            named.setdefault(row["provider"], []).append(row)
+    places = []
+    for number, group in numbered.items():
+        begins = max(first(other) for n, other in numbered.items() if n <= number)
+        provider = first_provider(group)
+        last = max(n for n, other in numbered.items() if first_provider(other) == provider) == number
+        more = named.get(provider, []) if last and provider is not None else []
+        places.append(((True, begins, number, ""), first(group), group + more))
+    for provider, group in named.items():
+        if provider not in {first_provider(other) for other in numbered.values()}:
+            asked = any(isinstance(row["what"], Track) for row in group)
+            places.append(((not asked, first(group), -1, provider), first(group), group))
+    places.sort(key=lambda place: place[0])
+    nameless = [row for row in rows if row["attempt"] is None and row["provider"] is None]
+    if places:
+        place, at, group = places[-1]
+        places[-1] = place, at, group + nameless
+    else:
+        places = [((True, 0, 0, ""), first(nameless), nameless)]
     return [
         {
-            "provider": first_provider(group),
+            # what has joined does not name it
+            "provider": first_provider(numbered.get(place[2], group)),
             "at": at,
             "status": verdict(group, channel),
             "error": last_error(group),
             "contradiction": contradicts(group),
         }
-        for at, group in zip(started_at, ordered, strict=True)
+        for place, at, group in places
     ]
 
 

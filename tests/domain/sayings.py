@@ -102,7 +102,7 @@ receipts = st.sampled_from((NOON + 3, NOON + 4, NOON + LEAD_MS, NOON - LEAD_MS))
 def identity(what: Callback | Track) -> tuple[Any, ...]:
     """By what the law tells callbacks apart."""
     if isinstance(what, Track):
-        return "track", what.initial_status or "QUEUED"
+        return "track", what.initial_status or "QUEUED", what.provider, what.created_at
     if what.id is not None:
         return what.id, what.status
     code = what.error.code if what.error else None

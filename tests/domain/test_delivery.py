@@ -245,19 +245,19 @@ def test_of_several_requests_the_least_counts() -> None:
     assert delivery.phone_number == "+82100000001"
 
 
-def test_a_further_request_that_says_nothing_smaller_changes_nothing() -> None:
-    """A repeated track request, later by its own word, leaves every byte as it was."""
+def test_a_repeated_request_changes_nothing() -> None:
+    """One that says the same leaves every byte as it was, whenever it arrives."""
     once = delivery_of(request(0, metadata={"a": "1"}))
 
-    assert delivery_of(request(0, metadata={"a": "1"}), (request(3), 9_000)) == once
+    assert delivery_of(request(0, metadata={"a": "1"}), (request(0, metadata={"a": "1"}), 9_000)) == once
 
 
-def test_a_smaller_request_moves_created_at_but_not_its_entry() -> None:
-    """The entry of a track request stays as the first one made it; the request itself is the least."""
+def test_each_request_has_its_entry_and_the_least_counts() -> None:
+    """Whichever came first."""
     delivery = delivery_of(request(5), (request(2), 9_000))
 
     assert delivery.created_at == NOON + 2
-    assert [entry.at for entry in delivery.history] == [NOON + 5]
+    assert [entry.at for entry in delivery.history] == [NOON + 5, NOON + 2]
     assert delivery.updated_at == NOON + 9_000
 
 

@@ -40,12 +40,6 @@ def test_a_tracking_record_shows_all_that_is_known() -> None:
             {
                 "attemptNumber": 1,
                 "provider": "solapi",
-                "attemptedAt": "2026-11-23T12:00:00.000Z",
-                "status": "QUEUED",
-            },
-            {
-                "attemptNumber": 2,
-                "provider": "solapi",
                 "attemptedAt": "2026-11-23T12:00:00.010Z",
                 "status": "FAILED",
                 "error": error,

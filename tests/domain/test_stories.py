@@ -6,6 +6,8 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.domain.attempts import MAX_ATTEMPTS, Failure
 from streams.domain.delivery import Callback, Delivery, Track
@@ -136,6 +138,39 @@ STORIES: dict[str, tuple[list[Callback | Track], dict[str, Any]]] = {
         ],
         {"status": "EXPIRED", "provider": "b", "attempts": ["a FAILED", "b EXPIRED"]},
     ),
+    "the provider's clock, in whole seconds, is behind that of the application": (
+        [
+            request(123, provider="a"),
+            callback("SENT", 0, attempt=1, provider="a"),
+            callback("FAILED", 100, attempt=1, provider="a", error=GONE),
+        ],
+        {"status": "FAILED", "provider": "a", "attempts": ["a FAILED"], "error": "3104"},
+    ),
+    "the request is dated after the failure of another provider": (
+        [request(99, provider="a"), callback("FAILED", 5, provider="b", error=GONE)],
+        {"status": "FAILED", "provider": "b", "attempts": ["a QUEUED", "b FAILED"], "error": "3104"},
+    ),
+    "a bounce that gives no number": (
+        [
+            callback("DELIVERED", 1, attempt=1, provider="ses", channel="email"),
+            callback("FAILED", 9, provider="ses", error=GONE),
+        ],
+        {
+            "status": "FAILED",
+            "provider": "ses",
+            "attempts": ["ses FAILED"],
+            "contradiction": True,
+            "error": "3104",
+        },
+    ),
+    "two requests": (
+        [
+            request(10, provider="a"),
+            request(5, provider="b"),
+            callback("FAILED", 3, provider="a", error=GONE),
+        ],
+        {"status": "QUEUED", "provider": "b", "attempts": ["a FAILED", "b QUEUED"]},
+    ),
     "an application says what its providers have said already": (
         [
             callback("SENT", 5, provider="a"),
@@ -173,14 +208,17 @@ def test_the_channel_that_was_asked_for_breaks_the_tie_and_not_the_one_that_a_ca
     assert {delivery_of(*order).status for order in permutations(said)} == {"FAILED"}
 
 
-def test_of_too_many_attempts_the_oldest_go_that_did_not_arrive() -> None:
-    """A producer that numbers on and on makes no endless record, and cannot undo a delivery."""
-    said = [callback("DELIVERED", 0, attempt=1), *(callback("FAILED", n, attempt=n) for n in range(2, 200))]
+@given(st.permutations(range(1, MAX_ATTEMPTS + 4)))
+def test_of_too_many_attempts_those_of_the_least_numbers_are_kept_as_one(order: list[int]) -> None:
+    """Which ones depends on their names alone; what was said of them still counts, above all a delivery."""
+    said = {n: callback("DELIVERED" if n == 1 else "FAILED", n, attempt=n) for n in order}
+    early = callback("SENT", -5, attempt=1)
 
-    delivery = delivery_of(*said)
+    delivery = delivery_of(*(said[n] for n in order), early)
 
-    assert [attempt.name for attempt in delivery.attempts] == [1, *range(200 - MAX_ATTEMPTS + 1, 200)]
-    assert delivery.status == "DELIVERED"
+    kept = {attempt.name for attempt in delivery.attempts}
+    assert kept == {None, *range(4, MAX_ATTEMPTS + 4)}
+    assert (delivery.status, delivery.created_at) == ("DELIVERED", NOON - 5)
 
 
 def test_a_read_message_was_delivered_when_it_was_first_used() -> None:

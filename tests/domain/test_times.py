@@ -47,6 +47,9 @@ def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: str | float, ms: i
         ("2026-11-23T12:00:00.12Z0", "Invalid RFC3339"),
         ("2026-11-23T12:00:60.000Z", "Invalid RFC3339"),
         ("", "Invalid RFC3339"),
+        ("9999-12-31T23:59:59.0-00:01", "years 1 to 9999"),
+        ("0001-01-01T00:00:00.0+00:01", "years 1 to 9999"),
+        ("0001-01-01T00:00:00+23:59", "years 1 to 9999"),
     ],
 )
 def test_a_text_that_is_no_date_with_a_zone_is_refused(time: str, problem: str) -> None:

@@ -6,6 +6,7 @@ itself. Everything is recomputed from plain dicts at every input record; speed i
 
 import heapq
 import json
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -211,7 +212,8 @@ class Message:
 
     def shown(self) -> Json:
         entries = sorted(
-            self.entries, key=lambda e: (e["at"], STATUSES.index(e["status"]), shown_id(self.id, e))
+            self.entries,
+            key=lambda e: (e["at"], STATUSES.index(e["status"]), shown_id(self.id, e), e["provider"] or ""),
         )
         request = min(self.requests, key=lambda r: r["tuple"], default=None)
         record: Json = {"messageId": self.id, "tracked": request is not None}
@@ -284,10 +286,12 @@ def make_entry(body: Json, receipt: int) -> Json:
         code,
         body["source"],
     )
-    if body["id"] is not None:
+    if body["track"]:
+        identity = ("track", body["status"], body["provider"], given)
+    elif body["id"] is not None:
         identity = (body["id"], body["status"])
     marks = {mark: body[mark] if within(body[mark], receipt) else None for mark in MARKS}
-    said = {name: body[name] for name in ("id", "status", "provider", "attempt", "source", "given")}
+    said = {name: body[name] for name in ("id", "status", "provider", "attempt", "source", "given", "track")}
     hints = {hint: None if body["track"] else body[hint] for hint in HINTS}
     more = {"at": at, "timeSource": time_source, "receipt": receipt, "identity": identity}
     return said | more | {"error": body.get("error"), "marks": marks, "hints": hints}
@@ -295,7 +299,11 @@ def make_entry(body: Json, receipt: int) -> Json:
 
 def make_request(body: Json, created_at: int) -> Json:
     names = ("phoneNumber", "templateId", "provider", "channel", "tenant")
-    order = (created_at, *(body[name] or "" for name in (*names[1:], names[0])))
+    optional = ((body[name] is not None, body[name] or "") for name in ("channel", "tenant"))
+    order = (
+        *(created_at, body["templateId"], body["provider"], *optional),
+        *(body["duration"], body["phoneNumber"]),
+    )
     return {name: body[name] for name in names} | {
         "createdAt": created_at,
         "tuple": order,
@@ -349,34 +357,50 @@ def make_event(
 def attempts(entries: list[Json], channel: str | None) -> list[Json]:
     """What was tried, first to last: by number where one is given, else by provider.
 
-    Entries with neither are of the last one, but do not date it.
+    A provider that has numbers means its last one when it gives none, and what names neither is of the last
+    of all; neither dates the attempt. The provider that was asked is the first.
     """
-    nameless = [e for e in entries if e["attempt"] is None and e["provider"] is None]
-    groups: dict[tuple[int, str], list[Json]] = {}
+    groups: dict[int | str | None, list[Json]] = {}
     for entry in entries:
-        if entry in nameless:
-            continue
-        number = entry["attempt"]
-        groups.setdefault((-1, entry["provider"]) if number is None else (number, ""), []).append(entry)
-    began = {name: min(e["at"] for e in group) for name, group in groups.items()}
-    place = {
-        name: max(at for other, at in began.items() if other == name or 0 < other[0] < name[0])
-        for name in began
-    }
-    names = sorted(groups, key=lambda name: (place[name], name))
-    if not names:
-        return [attempt(min(e["at"] for e in nameless), nameless, channel)]
-    groups[names[-1]] = groups[names[-1]] + nameless
-    return [attempt(began[name], groups[name], channel) for name in names]
+        groups.setdefault(entry["provider"] if entry["attempt"] is None else entry["attempt"], []).append(
+            entry
+        )
+    nameless = groups.pop(None, [])
+    if not groups:
+        return [attempt(nameless, [], channel)]
+    numbers = sorted(name for name in groups if isinstance(name, int))
+    joining: dict[int | str, list[Json]] = {}
+    begins, latest = {}, -math.inf
+    by_provider = {first_named(groups[number]): number for number in numbers}
+    for number in numbers:
+        latest = begins[number] = max(latest, min(e["at"] for e in groups[number]))
+    for name in [name for name in groups if isinstance(name, str)]:
+        if name in by_provider:
+            joining[by_provider[name]] = groups.pop(name)
+
+    def place(name: Any) -> tuple[bool, float, int, str]:
+        group = groups[name]
+        if isinstance(name, int):
+            return True, begins[name], name, ""
+        return not any(e["track"] for e in group), min(e["at"] for e in group), 0, name
+
+    names = sorted(groups, key=place)
+    joining[names[-1]] = joining.get(names[-1], []) + nameless
+    return [attempt(groups[name], joining.get(name, []), channel) for name in names]
 
 
-def attempt(at: int, group: list[Json], channel: str | None) -> Json:
+def first_named(group: list[Json]) -> str | None:
+    said = [(e["at"], e["provider"]) for e in group if e["provider"] is not None]
+    return min(said)[1] if said else None
+
+
+def attempt(own: list[Json], joining: list[Json], channel: str | None) -> Json:
+    group = own + joining
     statuses = {e["status"] for e in group}
-    said = [(e["at"], e["provider"]) for e in group if e["provider"]]
     bounced = channel == "email" and "FAILED" in statuses and not statuses & {"READ", "CLICKED"}
     return {
-        "attemptedAt": iso(at),
-        "provider": min(said)[1] if said else None,
+        "attemptedAt": iso(min(e["at"] for e in own)),
+        "provider": first_named(own),
         "status": "FAILED" if bounced else max(statuses, key=STATUSES.index),
         "error": latest_error(group),
         "contradiction": "FAILED" in statuses and bool(statuses & ARRIVED),
