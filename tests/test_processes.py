@@ -8,11 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.brokers import committed, fill_topics
+from bench.ours import until_ready, worker
+from streams.demo.places import Place
+from streams.demo.readings import fetch_json
+from streams.demo.traffic import Tally, Traffic, generate
+from streams.demo.workers import WorkerProcess
 from streams.processes import OwnedProcess, end_all, environments, run_worker, supervise
 from streams.settings import InvalidSetting, Settings
 
@@ -41,7 +49,7 @@ def pid_in(path: Path, other_than: int = 0) -> int:
 
 
 def until(look: Callable[[], int], good: Callable[[int], bool]) -> int:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not good(seen := look()):
         assert time.monotonic() < deadline, f"still {seen}"
         time.sleep(0.02)
@@ -143,3 +151,46 @@ supervise([member(STAYS, Path(sys.argv[1]))], lambda: False, print)
     owner.wait()
 
     until(lambda: int(is_there(pid)), lambda there: not there)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_a_killed_process_of_a_worker_loses_and_doubles_nothing(kafka: Any) -> None:
+    """Its partitions go to the other one, it comes back, and any of both counts what was said."""
+    tally = Tally()
+    place = Place(f"killed-{time.time_ns()}", f"killed-{time.time_ns()}.", 4)
+    traffic = Traffic(messages=3_000, messages_per_second=2_000.0, mean_delivery_s=1.0).ending_now()
+    fill_topics(kafka.url, place, generate(traffic, tally))
+    with worker(kafka.url, place, processes=2, environment={"TRACKER_SESSION_TIMEOUT": "2s"}) as process:
+        until_ready(process)
+        first, second = members(process)
+
+        os.kill(first, signal.SIGKILL)
+
+        until(lambda: len(set(members(process)) - {first, second}), lambda new: new == 1)
+        until(lambda: said_by(process) == [tally.by_status] * 2, lambda right: right)
+        offsets = committed(kafka.url, place.app_id, place.inputs.values(), 4)
+
+    # and markers of transactions, which have offsets, too
+    assert offsets >= tally.records + tally.forwarded
+
+
+def said_by(process: WorkerProcess) -> list[Counter[str]]:
+    """How many messages there are by status, as each process of a worker says."""
+    answers = [fetch_json(f"{url}/v1/stats") or {} for url in process.urls]
+    return [+Counter(answer.get("byStatus", {})) for answer in answers]
+
+
+def members(process: WorkerProcess) -> list[int]:
+    """The process ids of a worker's processes, without their watchdogs."""
+    owner = process.pid
+    found = []
+    for pid in filter(None, (int(p.name) for p in Path("/proc").glob("[0-9]*"))):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(stat[1]) == owner and b"worker" in words:
+            found.append(pid)
+    return found

@@ -46,6 +46,12 @@ class WorkerProcess:
         """Whether it was started and has not ended."""
         return self._owned is not None and self._owned.alive
 
+    @property
+    def pid(self) -> int | None:
+        """Of its only process, or of the one that keeps several running."""
+        process = None if self._owned is None else self._owned.process
+        return None if process is None else process.pid
+
     def start(self) -> None:
         """Start it; it goes when we go, however that is."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +83,7 @@ class WorkerProcess:
         return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
 
     def _pids(self) -> list[int]:
-        process = None if self._owned is None else self._owned.process
-        return [] if process is None else [process.pid, *_children(process.pid)]
+        return [] if self.pid is None else [self.pid, *_children(self.pid)]
 
     def _status_bytes(self, name: str) -> int | None:
         found = [size for pid in self._pids() if (size := _memory(pid, name)) is not None]
