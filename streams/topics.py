@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streams.messages import Event, StatusCallback, TrackRequest
+from streams.messages import Event, StatusCallback, Stream, TrackRequest
 
 __all__ = [
     "CATALOGUE",
@@ -61,6 +61,11 @@ class Names(NamedTuple):
     events: str
     dead_letters: str
 
+    @property
+    def inputs(self) -> dict[Stream, str]:
+        """Those that lanes read, by what an input is called in ids."""
+        return {"requests": self.requests, "statuses": self.statuses}
+
 
 def _kept(days: int, largest_bytes: int) -> Mapping[str, str]:
     return {
@@ -75,7 +80,7 @@ CATALOGUE: Final = (
         "requests",
         "messageId",
         TrackRequest,
-        "requests to track a message",
+        "requests to track, stop or erase a message",
         _kept(7, INPUT_BYTES),
         co_partitioned=True,
     ),

@@ -20,7 +20,7 @@ from bench.ours import until_ready, worker
 from streams.demo.places import Place
 from streams.demo.readings import fetch_json
 from streams.demo.traffic import Tally, Traffic, generate
-from streams.demo.workers import WorkerProcess
+from streams.demo.workers import WorkerProcess, children
 from streams.processes import OwnedProcess, end_all, environments, run_worker, supervise
 from streams.settings import InvalidSetting, Settings
 
@@ -183,14 +183,12 @@ def said_by(process: WorkerProcess) -> list[Counter[str]]:
 
 def members(process: WorkerProcess) -> list[int]:
     """The process ids of a worker's processes, without their watchdogs."""
-    owner = process.pid
-    found = []
-    for pid in filter(None, (int(p.name) for p in Path("/proc").glob("[0-9]*"))):
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if int(stat[1]) == owner and b"worker" in words:
-            found.append(pid)
-    return found
+    assert process.pid is not None
+    return [pid for pid in children(process.pid) if b"worker" in command_of(pid)]
+
+
+def command_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

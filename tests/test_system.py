@@ -145,11 +145,16 @@ def counted(metrics: str, outcome: str = "[a-z-]+") -> int:
     return int(sum(map(float, samples)))
 
 
+def fresh_names(bootstrap: str) -> Names:
+    """Topics and a group that no other test has, on the broker that all share."""
+    unique = f"t{random.SystemRandom().randrange(16**8):08x}"
+    return Names(bootstrap, f"{unique}-app", f"{unique}.", PARTITIONS)
+
+
 @pytest.fixture(scope="module")
 def outcome(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     directory = tmp_path_factory.mktemp("system")
-    unique = f"t{directory.name}{random.SystemRandom().randrange(16**8):08x}"
-    names = Names(kafka.bootstrap, f"{unique}-app", f"{unique}.", PARTITIONS)
+    names = fresh_names(kafka.bootstrap)
     with Cluster(names, directory) as cluster:
         cluster.create_topics()
         worker = cluster.worker("w0")
@@ -308,8 +313,7 @@ def test_a_huge_record_that_does_not_compress_becomes_a_dead_letter(
 
 def test_what_is_called_over_http_is_applied_like_any_record(kafka: Any, tmp_path: Path) -> None:
     """Track, say, erase and stop a message by HTTP alone; each call is answered with its place in Kafka."""
-    unique = f"t{random.SystemRandom().randrange(16**8):08x}"
-    names = Names(kafka.bootstrap, f"{unique}-app", f"{unique}.", PARTITIONS)
+    names = fresh_names(kafka.bootstrap)
     with Cluster(names, tmp_path) as cluster:
         cluster.create_topics()
         worker = cluster.worker("w0")

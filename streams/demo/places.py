@@ -37,8 +37,7 @@ class Place:
     @property
     def inputs(self) -> dict[Stream, str]:
         """The topics that the traffic goes to."""
-        full = names(self.topic_prefix)
-        return {"requests": full.requests, "statuses": full.statuses}
+        return names(self.topic_prefix).inputs
 
     @property
     def events(self) -> str:

@@ -83,7 +83,7 @@ class WorkerProcess:
         return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
 
     def _pids(self) -> list[int]:
-        return [] if self.pid is None else [self.pid, *_children(self.pid)]
+        return [] if self.pid is None else [self.pid, *children(self.pid)]
 
     def _status_bytes(self, name: str) -> int | None:
         found = [size for pid in self._pids() if (size := _memory(pid, name)) is not None]
@@ -150,7 +150,8 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """The processes that a process has started and that are still there (Linux)."""
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat(int(entry.name))
         if fields and int(fields[1]) == pid:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final, Literal, Protocol
 
-__all__ = ["HOLE", "Batch", "Record", "uncovered"]
+__all__ = ["HOLE", "SEEK_AGAIN_S", "Batch", "Record", "Seeks", "uncovered"]
+
+#: Seconds after which a hole that is still there is sought again.
+SEEK_AGAIN_S: Final = 2.0
 
 
 class Record(Protocol):
@@ -93,3 +96,22 @@ def uncovered(batch: Batch, stand: int) -> Batch | Literal["hole"] | None:
     if batch.start > stand:
         return HOLE
     return batch.after(stand)
+
+
+class Seeks:
+    """Which holes were sought back: batches polled before a seek took effect ask for no other."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Hashable, tuple[int, float]] = {}
+
+    def is_due(self, where: Hashable, stand: int, now: float) -> bool:
+        """Say whether to seek back to `stand`, at `now` seconds, and note that it is done."""
+        sought, at = self._asked.get(where, (-1, 0.0))
+        if sought == stand and now - at < SEEK_AGAIN_S:
+            return False
+        self._asked[where] = (stand, now)
+        return True
+
+    def forget(self) -> None:
+        """Begin anew, with other stands."""
+        self._asked.clear()

@@ -20,7 +20,7 @@ from typing import Any
 from faust.types import TP
 
 from streams.engine import metrics
-from streams.engine.batches import HOLE, Batch, uncovered
+from streams.engine.batches import HOLE, Batch, Seeks, uncovered
 from streams.engine.collector import Collector
 from streams.engine.failpoints import passed
 from streams.engine.transactions import Packer, commit
@@ -43,8 +43,6 @@ PART_RECORDS = 250
 GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight, seconds.
 CLOSING_S = 6.0
-#: Seconds after which a hole that is still there is sought again.
-SEEK_AGAIN_S = 2.0
 
 #: A queued batch: what it is, the generation it was polled in, who applies it.
 Item = tuple[Batch, int, Handler]
@@ -59,7 +57,7 @@ class Lane:
         self.stands: dict[str, int] = {}
         self.busy = False
         self._ended = 0.0
-        self._sought: dict[str, tuple[int, float]] = {}
+        self._seeks = Seeks()
         self._queue: deque[Item] = deque()
         self.queued = 0
         self._filled = asyncio.Event()
@@ -84,7 +82,7 @@ class Lane:
     def open(self, stands: Mapping[str, int]) -> None:
         """Stand at these offsets."""
         self.stands = dict(stands)
-        self._sought.clear()
+        self._seeks.forget()
 
     async def _run(self) -> None:
         try:
@@ -150,10 +148,8 @@ class Lane:
         return None
 
     async def _heal(self, batch: Batch, stand: int) -> None:
-        sought, at = self._sought.get(batch.topic, (-1, 0.0))
-        if sought == stand and time.monotonic() - at < SEEK_AGAIN_S:
-            return  # polled before the seek took effect
-        self._sought[batch.topic] = (stand, time.monotonic())
+        if not self._seeks.is_due(batch.topic, stand, time.monotonic()):
+            return
         metrics.HOLES.inc()
         log.info("hole before %r: the lane stands at %d, seeking back", batch, stand)
         await self.lanes.seek(TP(batch.topic, self.number), stand)

@@ -19,12 +19,9 @@ from faust.types import TP
 from mode import Service
 
 from streams.engine import metrics
-from streams.engine.batches import HOLE, Batch, uncovered
+from streams.engine.batches import HOLE, Batch, Seeks, uncovered
 
 __all__ = ["BatchRecovery", "BatchTableManager"]
-
-#: Seconds after which a hole that is still there is sought again.
-SEEK_AGAIN_S = 2.0
 
 E_TRUNCATED = """\
 The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to \
@@ -40,7 +37,7 @@ class BatchRecovery(Recovery):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._sought: dict[TP, tuple[int, float]] = {}
+        self._seeks = Seeks()
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Let the lanes begin, then seek once more to what was reached.
@@ -72,7 +69,7 @@ class BatchRecovery(Recovery):
     def _set_recovery_started(self) -> None:
         # Faust clears this at the top of its own loop; left set, a second recovery would end at once
         self.signal_recovery_end.clear()
-        self._sought.clear()
+        self._seeks.forget()
         super()._set_recovery_started()
 
     @Service.task
@@ -122,10 +119,8 @@ class BatchRecovery(Recovery):
     async def _heal(self, batch: Batch, stand: int) -> None:
         """Trap 14: never move the persisted offset over a hole, the store would pass for complete."""
         tp = TP(batch.topic, batch.partition)
-        sought, at = self._sought.get(tp, (-1, 0.0))
-        if sought == stand and time.monotonic() - at < SEEK_AGAIN_S:
-            return  # polled before the seek took effect
-        self._sought[tp] = (stand, time.monotonic())
+        if not self._seeks.is_due(tp, stand, time.monotonic()):
+            return
         metrics.CHANGELOG_HOLES.inc()
         self.log.info("hole in the changelog before %r, seeking back to %d", batch, stand)
         await self.app.consumer.seek_noted({tp: stand})  # type: ignore[attr-defined]

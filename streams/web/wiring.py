@@ -14,8 +14,7 @@ from tables.period_stats import period_stats
 
 # Faust's interface of a web server does not tell that it runs an aiohttp application
 server: Any = app.web
-topics = names(settings.topic_prefix)
-inputs: dict[Stream, str] = {"requests": topics.requests, "statuses": topics.statuses}
+inputs = names(settings.topic_prefix).inputs
 
 
 async def produce(stream: Stream, key: bytes, value: bytes, partition: int) -> Placed:

@@ -10,9 +10,9 @@ from faust.types import TP
 from hypothesis import given, settings
 
 from streams.engine import lanes as module
-from streams.engine.batches import Batch
+from streams.engine.batches import SEEK_AGAIN_S, Batch
 from streams.engine.collector import Collector
-from streams.engine.lanes import SEEK_AGAIN_S, Lane, Lanes
+from streams.engine.lanes import Lane, Lanes
 from streams.engine.transactions import Packer
 from streams.engine.units import Unit
 from tests.engine.records import Record

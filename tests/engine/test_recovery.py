@@ -6,7 +6,7 @@ from typing import Any
 
 from faust.types import TP
 
-from streams.engine.batches import Batch
+from streams.engine.batches import Batch, Seeks
 from streams.engine.recovery import BatchRecovery
 from tests.engine.records import Record
 
@@ -27,7 +27,7 @@ class Restored:
         recovery.app = SimpleNamespace(consumer_generation_id=7, consumer=consumer)
         recovery.tables = SimpleNamespace(standbys_ready=True)
         recovery.log = logging.getLogger(__name__)
-        recovery.in_recovery, recovery._sought = in_recovery, {}
+        recovery.in_recovery, recovery._seeks = in_recovery, Seeks()
         recovery.active_tps, recovery.standby_tps = {ACTIVE}, {STANDBY}
         recovery.active_offsets, recovery.standby_offsets = Counter({ACTIVE: 9}), Counter({STANDBY: 9})
         recovery.active_highwaters = Counter({ACTIVE: 99})
