@@ -13,9 +13,10 @@ from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, Typ
 import msgspec
 
 from streams.domain import statistics
-from streams.domain.attempts import Entry
-from streams.domain.delivery import Delivery, Erase, Stop, Track, erase, stop, track
+from streams.domain.attempts import REQUESTED, Entry
+from streams.domain.delivery import Delivery, Erase, Expire, Purge, Stop, Track, end, erase, track
 from streams.domain.errors import MalformedRecord
+from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
 from streams.domain.statistics import Cell, Standing, Tally, standing
@@ -41,8 +42,25 @@ __all__ = ["Flow", "Tables"]
 
 log = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Literal["applied", "amended", "repeated", "refused", "forwarded", "dead-lettered"]
+Outcome: TypeAlias = Literal[
+    "applied", "amended", "repeated", "refused", "marked", "forgotten", "forwarded", "dead-lettered"
+]
 """What became of a record; each has exactly one."""
+
+Reason: TypeAlias = Literal[
+    "requested",
+    "first",
+    "progress",
+    "failover",
+    "correction",
+    "contradiction",
+    "late",
+    "detail",
+    "timeout",
+    "final",
+    "retention",
+]
+"""Why an event was emitted; a stop request may give words of its own."""
 
 
 class Addressed(Protocol):
@@ -69,6 +87,7 @@ class Flow(Generic[S]):
         read: makes what is said of a record's value; raises `MalformedRecord`.
         add: adds what is said, arrived at so many ms, to a delivery; returns its history entry, or None
             when it changed nothing.
+        lifetimes: what is not said by a message itself.
     """
 
     def __init__(
@@ -78,12 +97,14 @@ class Flow(Generic[S]):
         add: Callable[[Delivery, S, int], Entry | None],
         tables: Tables,
         names: Names,
+        lifetimes: Lifetimes,
     ) -> None:
         self.stream: Final = stream
         self.read: Final = read
         self.add: Final = add
         self.tables: Final = tables
         self.names: Final = names
+        self.lifetimes: Final = lifetimes
         self._warned = False
 
     def handle(self, batch: Batch, unit: Unit) -> None:
@@ -99,6 +120,9 @@ class Flow(Generic[S]):
         ]
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)
+        for (record, _, _), outcome in zip(said, outcomes, strict=True):
+            if record.headers:
+                unit.tell(record.headers, outcome)
 
     def _add_up(self, tally: Tally, unit: Unit) -> None:
         """Write the statistics of a unit: one read for all cells, one write of each."""
@@ -145,7 +169,7 @@ class Flow(Generic[S]):
         delivery = deliveries.get(key)
         stood: Standing | None = None
         if delivery is not None:
-            if delivery.stopped_at is not None:
+            if delivery.ended_at is not None:
                 return "refused"
             if delivery.precedence != NOTHING:
                 stood = standing(delivery)
@@ -154,19 +178,28 @@ class Flow(Generic[S]):
         else:
             # asked only for a message that is new here: those known here are in their place
             return self._forward(batch, record, key, unit)
-        before, completed_at = delivery.precedence, delivery.completed_at
+        before, completed_at, named = delivery.precedence, delivery.completed_at, delivery.named
+        contradicted = delivery.contradiction
         tracked, entries = delivery.request, len(delivery.history) + delivery.folded
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
             return "repeated"
+        delivery.due_at = due_at(delivery, self.lifetimes)
         deliveries.put(key, delivery)
         if len(delivery.history) + delivery.folded > entries:
             tally.happened(entry.at, entry.provider, entry.precedence)
         tally.moved(stood, delivery)
-        started = tracked is None and delivery.request is not None
-        completes = delivery.completed_at != completed_at
-        events.tell(record.offset, key, what.message_id, entry, before, started, completes, delivery)
-        return "amended" if delivery.precedence == before else "applied"
+        now = delivery.precedence
+        types = EVENT_TYPES[
+            tracked is None and delivery.request is not None,
+            delivery.completed_at != completed_at,
+            isinstance(what, Expire),
+            before,
+            now,
+        ]
+        reason = _why(entry, before, named, contradicted, delivery)
+        events.tell(record.offset, key, what.message_id, entry, before, types, reason, delivery)
+        return "amended" if now == before else "applied"
 
     def _bury(self, batch: Batch, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
         """Keep a record that cannot be read, with the reason, where someone can mend it and send it again."""
@@ -199,8 +232,15 @@ class Flow(Generic[S]):
 class RequestFlow(Flow[Request]):
     """The way of requests: a track request is said of a message like a status, others end what is known."""
 
-    def __init__(self, tables: Tables, names: Names) -> None:
-        super().__init__("requests", read_request, track, tables, names)  # type: ignore[arg-type]
+    def __init__(self, tables: Tables, names: Names, lifetimes: Lifetimes) -> None:
+        super().__init__("requests", read_request, self._say, tables, names, lifetimes)
+
+    def _say(self, delivery: Delivery, what: Request, receipt: int) -> Entry | None:
+        if isinstance(what, Track):
+            if what.max_tracking_duration is None:
+                what.max_tracking_duration = self.lifetimes.tracking_ms
+            return track(delivery, what, receipt)
+        return expire(delivery, receipt)
 
     def _apply(
         self,
@@ -213,32 +253,97 @@ class RequestFlow(Flow[Request]):
         events: Events,
         unit: Unit,
     ) -> Outcome:
-        if isinstance(what, Track):
+        if isinstance(what, Track | Expire):
             return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
-        delivery = deliveries.get(key)
-        if delivery is None:
-            if partition_of(key, unit.partitions) != unit.partition:
-                return self._forward(batch, record, key, unit)
-            delivery = Delivery()
-        elif delivery.stopped_at is not None:
+        if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
+            return self._forward(batch, record, key, unit)
+        if isinstance(what, Purge):
+            return self._purge(record, key, what, deliveries, events)
+        return self._end(record, key, what, deliveries, tally, events)
+
+    def _end(
+        self,
+        record: Record,
+        key: bytes,
+        what: Stop | Erase,
+        deliveries: View[Delivery],
+        tally: Tally,
+        events: Events,
+    ) -> Outcome:
+        """Stop tracking a message, or forget what may be personal; also of one that is not known yet."""
+        delivery = deliveries.get(key) or Delivery()
+        if delivery.ended_at is not None:
             return "repeated" if isinstance(what, Stop) else "refused"
-        ended = _end(delivery, what, record.timestamp)
+        ended = _ended(delivery, what, record.timestamp)
         if ended is None:
             return "repeated"
+        ended.due_at = due_at(ended, self.lifetimes)
         deliveries.put(key, ended)
         # what is not known yet is only marked, for what may be said of it later
-        if delivery.precedence != NOTHING:
-            if ended is not delivery:
-                tally.left(standing(delivery))
-            events.tell_end(record, key, what, delivery)
+        if delivery.precedence == NOTHING:
+            return "marked"
+        if isinstance(what, Stop):
+            tally.left(standing(delivery))
+        events.tell_end(record, key, what, delivery)
+        return "applied"
+
+    def _purge(
+        self,
+        record: Record,
+        key: bytes,
+        what: Purge,
+        deliveries: View[Delivery],
+        events: Events,
+    ) -> Outcome:
+        """Remove a record that was kept for long enough, and then what marks that it was there.
+
+        It counts in the statistics as before: what happened has happened.
+        """
+        delivery = deliveries.get(key)
+        if delivery is None or not is_due(delivery, record.timestamp):
+            return "repeated"
+        if delivery.precedence == NOTHING:
+            deliveries.delete(key)
+            return "forgotten"
+        marker = purge(delivery, record.timestamp)
+        if marker is None:
+            return "repeated"
+        marker.due_at = due_at(marker, self.lifetimes)
+        deliveries.put(key, marker)
+        events.tell_end(record, key, what, delivery)
         return "applied"
 
 
-def _end(delivery: Delivery, what: Stop | Erase, receipt: int) -> Delivery | None:
+def _ended(delivery: Delivery, what: Stop | Erase, receipt: int) -> Delivery | None:
     """Return what is left of a delivery; None when the request changed nothing."""
     if isinstance(what, Stop):
-        return stop(delivery, receipt)
+        return end(delivery, receipt)
     return delivery if erase(delivery, receipt) else None
+
+
+def _why(entry: Entry, before: int, named: str | None, contradicted: bool, delivery: Delivery) -> Reason:
+    """Say why the status was updated, or else what of the record changed.
+
+    Args:
+        before: the precedence of the status before, and `named` who had made the attempt that it came from.
+        contradicted: whether that was known already of an attempt.
+    """
+    now = delivery.precedence
+    if now == before:
+        return _why_amended(entry, contradicted, delivery)
+    if before == NOTHING:
+        return "first"
+    if named is not None and named != delivery.named:
+        return "failover"
+    return "progress" if now > before else "correction"
+
+
+def _why_amended(entry: Entry, contradicted: bool, delivery: Delivery) -> Reason:
+    if entry.attempt == REQUESTED:
+        return "requested"
+    if not contradicted and delivery.contradiction:
+        return "contradiction"
+    return "late" if entry.precedence < delivery.precedence else "detail"
 
 
 def _origin(batch: Batch, record: Record) -> Origin:
@@ -263,13 +368,16 @@ class Events:
         message_id: str,
         entry: Entry,
         before: int,
-        started: bool,
-        completes: bool,
+        types: tuple[EventType, ...],
+        reason: Reason,
         delivery: Delivery,
     ) -> None:
-        """Emit what happened to a delivery when `entry` was added to it."""
+        """Emit what happened to a delivery when `entry` was added to it.
+
+        Args:
+            reason: why the status was updated, or the record amended; other types have their own.
+        """
         now = delivery.precedence
-        types = EVENT_TYPES[started, completes, before, now]
         occurred_at = iso(entry.at)
         shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
         if len(types) > 1:
@@ -287,6 +395,7 @@ class Events:
                 None if before == NOTHING else NAMES[before],
                 entry.provider,
                 type_ == "tracking.completed",
+                REASONS.get(type_, reason),
             )
             self._emit((key, encode(event), event_headers(event, key), None))
 
@@ -294,13 +403,14 @@ class Events:
         self,
         record: Record,
         key: bytes,
-        what: Stop | Erase,
+        what: Stop | Erase | Purge,
         delivery: Delivery,
     ) -> None:
-        """Emit that a delivery is tracked no longer, or without what may be personal, and how it stood."""
+        """Emit that a delivery is there no longer, or without what may be personal, and how it stood."""
+        type_ = ENDS[type(what)]
         event = Event(
             f"{self._place}{record.offset}-0",
-            "tracking.stopped" if isinstance(what, Stop) else "tracking.erased",
+            type_,
             what.message_id,
             iso(record.timestamp),
             delivery.status,
@@ -308,17 +418,37 @@ class Events:
             "system",
             report(what.message_id, delivery),
             provider=delivery.provider,
-            reason=what.reason if isinstance(what, Stop) else None,
+            reason=(what.reason if isinstance(what, Stop) else None) or REASONS[type_],
         )
         self._emit((key, encode(event), event_headers(event, key), None))
 
 
-def event_types(started: bool, completes: bool, before: int, now: int) -> tuple[EventType, ...]:
+ENDS: Final[Mapping[type, EventType]] = {
+    Stop: "tracking.stopped",
+    Erase: "tracking.erased",
+    Purge: "tracking.removed",
+}
+
+REASONS: Final[Mapping[EventType, Reason]] = {
+    "tracking.started": "requested",
+    "tracking.expired": "timeout",
+    "tracking.completed": "final",
+    "tracking.stopped": "requested",
+    "tracking.erased": "requested",
+    "tracking.removed": "retention",
+}
+"""Types that have one reason only, or one where the request gives none."""
+
+
+def event_types(
+    started: bool, completes: bool, expires: bool, before: int, now: int
+) -> tuple[EventType, ...]:
     """Say what happened, in order, as a delivery went from one status to another (precedences) or stayed.
 
     Args:
         started: whether it is tracked from now on.
         completes: whether its status is final for the first time.
+        expires: whether that is so because its time was over.
     """
     types: list[EventType] = []
     if started:
@@ -327,15 +457,18 @@ def event_types(started: bool, completes: bool, before: int, now: int) -> tuple[
         types.append("status.amended")
     if now != before and not (started and before == NOTHING):
         types.append("status.updated")
+    if expires:
+        types.append("tracking.expired")
     if completes:
         types.append("tracking.completed")
     return tuple(types)
 
 
-EVENT_TYPES: Final[Mapping[tuple[bool, bool, int, int], tuple[EventType, ...]]] = {
-    (started, completes, before, now): event_types(started, completes, before, now)
+EVENT_TYPES: Final[Mapping[tuple[bool, bool, bool, int, int], tuple[EventType, ...]]] = {
+    (started, completes, expires, before, now): event_types(started, completes, expires, before, now)
     for started in (False, True)
     for completes in (False, True)
+    for expires in (False, True)
     for before in range(NOTHING, len(NAMES))
     for now in range(len(NAMES))
 }

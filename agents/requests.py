@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.flows import RequestFlow, Tables
-from streams.app import app, lanes, settings
+from streams.app import app, lanes, lifetimes, settings
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
@@ -13,7 +13,7 @@ from tables.deliveries import deliveries
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = RequestFlow(Tables(deliveries, period_stats), topics)
+flow = RequestFlow(Tables(deliveries, period_stats), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.flows import Flow, Tables
-from streams.app import app, lanes, settings
+from streams.app import app, lanes, lifetimes, settings
 from streams.domain.delivery import merge
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
@@ -15,7 +15,7 @@ from tables.deliveries import deliveries
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = Flow("statuses", read_status, merge, Tables(deliveries, period_stats), topics)
+flow = Flow("statuses", read_status, merge, Tables(deliveries, period_stats), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")

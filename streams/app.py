@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from streams.domain.lifetimes import Lifetimes
 from streams.engine.hosting import StreamApp
 from streams.settings import Settings, settings_or_exit
 from streams.topics import co_partitioned
 
-__all__ = ["MODULES", "app", "lanes", "settings"]
+__all__ = ["MODULES", "app", "lanes", "lifetimes", "settings"]
 
 #: Leaf modules by name: a package in ``autodiscover`` would silently drop a module that fails to import
 #: (faust-streaming issue 269).
@@ -15,6 +16,7 @@ MODULES = (
     "tables.period_stats",
     "agents.requests",
     "agents.statuses",
+    "agents.timers",
     "streams.web.wiring",
 )
 
@@ -51,3 +53,8 @@ def build(settings: Settings) -> StreamApp:
 settings = settings_or_exit()
 app = build(settings)
 lanes = app.lanes
+lifetimes = Lifetimes(
+    round(settings.max_tracking_s * 1000),
+    round(settings.retention_s * 1000),
+    round(settings.marker_retention_s * 1000),
+)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from streams.domain.delivery import Callback, Erase, Stop, Track
+from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Track
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.reports import DeliveryReport
 from streams.domain.statuses import Source, Status
@@ -23,6 +23,8 @@ __all__ = [
     "StatusCallback",
     "Stream",
     "TrackRequest",
+    "WorkerEvent",
+    "WorkerEventType",
     "dead_letter_headers",
     "encode",
     "event_headers",
@@ -43,16 +45,18 @@ MAX_MESSAGE_CHARS: Final = 1_000
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
-Request: TypeAlias = Track | Stop | Erase
-"""What is asked for a message."""
+Request: TypeAlias = Track | Stop | Erase | Expire | Purge
+"""What is asked for a message; the last two by timers."""
 
 EventType: TypeAlias = Literal[
     "tracking.started",
     "status.updated",
     "status.amended",
+    "tracking.expired",
     "tracking.completed",
     "tracking.stopped",
     "tracking.erased",
+    "tracking.removed",
 ]
 
 T = TypeVar("T")
@@ -145,7 +149,9 @@ def _narrow_request(request: Any) -> Request:
 read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
-read_request: Final = _reader(msgspec.json.Decoder(TrackRequest | Stop | Erase).decode, _narrow_request)
+read_request: Final = _reader(
+    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge).decode, _narrow_request
+)
 """Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
 
 
@@ -214,21 +220,29 @@ class Event(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     reason: str | None = None
 
 
+WorkerEventType: TypeAlias = Literal["tracker.started", "tracker.stopped", "cleanup.completed"]
+
+
+class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
+    """Value of ``events`` that is not of a message: what a worker did."""
+
+    id: str
+    type: WorkerEventType
+    worker_id: str
+    occurred_at: str
+    removed_count: int | None = None
+
+
 _SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
 _SOURCE: Final[Header] = ("ce_source", b"/delivery-tracker")
 _CONTENT_TYPE: Final[Header] = ("content-type", b"application/json")
-_TYPES: Final[dict[EventType, Header]] = {
-    "tracking.started": ("ce_type", b"tracking.started"),
-    "status.updated": ("ce_type", b"status.updated"),
-    "status.amended": ("ce_type", b"status.amended"),
-    "tracking.completed": ("ce_type", b"tracking.completed"),
-    "tracking.stopped": ("ce_type", b"tracking.stopped"),
-    "tracking.erased": ("ce_type", b"tracking.erased"),
+_TYPES: Final[dict[str, Header]] = {
+    type_: ("ce_type", type_.encode()) for type_ in (*get_args(EventType), *get_args(WorkerEventType))
 }
 
 
-def event_headers(event: Event, key: bytes) -> list[Header]:
-    """Return the CloudEvents 1.0 headers of an event (binary mode); `key` is its message id."""
+def event_headers(event: Event | WorkerEvent, key: bytes) -> list[Header]:
+    """Return the CloudEvents 1.0 headers of an event (binary mode); `key` is its message's, or worker's."""
     return [
         _SPEC_VERSION,
         ("ce_id", event.id.encode()),

@@ -21,6 +21,8 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 LAST_PORT = 65_535
+DAY_S = 86_400
+TEN_YEARS_S = 3_650 * DAY_S
 
 
 class InvalidSetting(ValueError):
@@ -56,6 +58,14 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("TRACKER_SESSION_TIMEOUT", "10s", "silence after which the group takes a worker for dead"),
     Variable("TRACKER_STANDBYS", "0", "hot copies of each table partition on other workers"),
+    Variable("TRACKER_MAX_TRACKING", "72h", "how long a message is waited for that does not say"),
+    Variable("TRACKER_RETENTION", "30d", "how long a final record is kept after its last change"),
+    Variable(
+        "TRACKER_MARKER_RETENTION",
+        "30d",
+        "how long it is known of a message that it was stopped, erased or removed",
+    ),
+    Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
 
@@ -126,6 +136,10 @@ class Settings:
     processes: int
     session_timeout_s: float
     standbys: int
+    max_tracking_s: float
+    retention_s: float
+    marker_retention_s: float
+    sweep_interval_s: float
     unit_records: int
 
     @classmethod
@@ -156,6 +170,10 @@ class Settings:
             processes=read("TRACKER_PROCESSES", _whole(1, 64)),
             session_timeout_s=read("TRACKER_SESSION_TIMEOUT", _between(1, 300)),
             standbys=read("TRACKER_STANDBYS", _whole(0, 8)),
+            max_tracking_s=read("TRACKER_MAX_TRACKING", _between(1, TEN_YEARS_S)),
+            retention_s=read("TRACKER_RETENTION", _between(1, TEN_YEARS_S)),
+            marker_retention_s=read("TRACKER_MARKER_RETENTION", _between(1, TEN_YEARS_S)),
+            sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )
         if settings.web_port + settings.processes - 1 > LAST_PORT:

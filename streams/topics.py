@@ -130,7 +130,13 @@ def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
     Made before a worker joins its group: an assignor whose metadata lacks a changelog leaves it out of the
     assignment, and the table would not be recovered.
     """
-    config = {"cleanup.policy": "compact", "max.message.bytes": str(INPUT_BYTES)}
+    config = {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(INPUT_BYTES),
+        # what was erased goes with the next compaction, and the newest segment is never compacted
+        "segment.ms": str(DAY_MS),
+        "max.compaction.lag.ms": str(DAY_MS),
+    }
     return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config) for table in TABLES]
 
 

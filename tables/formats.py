@@ -9,28 +9,47 @@ import msgspec
 
 from streams.domain.delivery import Delivery
 from streams.domain.statistics import Cell
-from streams.domain.statuses import NOTHING
-from streams.engine.formats import Format
+from streams.domain.statuses import FIRST_FINAL, NOTHING
+from streams.engine.formats import Entries, Format
 
-__all__ = ["DELIVERIES", "PERIOD_STATS", "index_entry"]
+__all__ = ["DELIVERIES", "EXPIRES", "PERIOD_STATS", "REMOVED", "due_by", "index_entries"]
 
 _LAST_MS: Final = 2**63 - 1
 _ENTRY: Final = Struct(">BQ")
+EXPIRES: Final = b"\x80"
+"""Begins the entries of deliveries that are not final, by when they expire."""
+REMOVED: Final = b"\x81"
+"""Begins the entries of those that are, and of markers, by when they are removed."""
+_EXPIRES: Final = EXPIRES[0]
+_REMOVED: Final = REMOVED[0]
 # Trap 23: JSON was larger and slower to read and write, and without a version nothing could ever be changed.
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def index_entry(key: bytes, delivery: Delivery) -> bytes | None:
-    """List a delivery by its status, what changed last first; not one that has none, or none any more."""
-    if delivery.precedence == NOTHING:
-        return None
-    return _ENTRY.pack(delivery.precedence, _LAST_MS - delivery.updated_at)
+def index_entries(key: bytes, delivery: Delivery) -> Entries:
+    """List a delivery by its status, what changed last first, if it has one; and by when it is due."""
+    precedence, due_at = delivery.precedence, delivery.due_at
+    if precedence == NOTHING:
+        return () if due_at is None else (_due(_REMOVED, due_at),)
+    listed = _ENTRY.pack(precedence, _LAST_MS - delivery.updated_at)
+    if due_at is None:
+        return (listed,)
+    return listed, _due(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)
+
+
+def _due(kind: int, at: int) -> bytes:
+    return _ENTRY.pack(kind, min(max(at, 0), _LAST_MS))
+
+
+def due_by(kind: bytes, now: int) -> bytes:
+    """Return what no entry of a kind that is due at `now`, ms, comes up to."""
+    return kind + (now + 1).to_bytes(8, "big")
 
 
 DELIVERIES: Final[Format[Delivery]] = Format(
     encode=_encode,
     decode=msgspec.msgpack.Decoder(Delivery).decode,
-    index=index_entry,
+    index=index_entries,
     index_bytes=_ENTRY.size,
 )
 

@@ -25,6 +25,7 @@ ALLOWED = {
         "streams.topics",
     },
     "streams/web": {
+        "agents.timers",
         "aiohttp",
         "msgspec",
         "prometheus_client",

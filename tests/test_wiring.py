@@ -12,6 +12,8 @@ ROUTES = {
     "/live",
     "/metrics",
     "/ready",
+    "/v1/cleanup",
+    "/v1/internal/cleanup",
     "/v1/internal/messages",
     "/v1/internal/totals",
     "/v1/messages",

@@ -37,12 +37,15 @@ __all__ = [
     "Callback",
     "Delivery",
     "Erase",
+    "Expire",
+    "Purge",
     "Request",
     "Stop",
     "Track",
+    "end",
     "erase",
     "merge",
-    "stop",
+    "say",
     "track",
 ]
 
@@ -118,6 +121,18 @@ class Erase(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="era
     message_id: MessageId
 
 
+class Expire(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="expire"):
+    """A timer's request: the message has expired, if nothing final is known of it and it is due."""
+
+    message_id: MessageId
+
+
+class Purge(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="purge"):
+    """A timer's request: the record has been kept for long enough, or what marks that it was there."""
+
+    message_id: MessageId
+
+
 class Request(msgspec.Struct, array_like=True, gc=False):
     """What the track request says that counts."""
 
@@ -148,9 +163,11 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
         explicit: bit n tells that ``times[n]`` was said explicitly.
         completed_at: arrival of the record that first made the status final; ms.
         metadata: by key, event time and JSON text of the last value.
-        stopped_at: arrival of the request to stop; then all else is gone, and only that is known.
+        ended_at: arrival of the request that stopped or removed it; then all else is gone, and only that is
+            known.
         erased: whether what may be personal is left out, whatever is said.
         channel_hint: what statuses say of the channel, the least of it; likewise the other hints.
+        due_at: when something is to be done about it if nothing more is said (`lifetimes.due_at`); ms.
     """
 
     version: Literal[2] = 2
@@ -170,8 +187,9 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     phone_number_hint: str | None = None
     template_id_hint: str | None = None
     tenant_hint: str | None = None
-    stopped_at: int | None = None
+    ended_at: int | None = None
     erased: bool = False
+    due_at: int | None = None
 
     @property
     def status(self) -> Status:
@@ -314,9 +332,15 @@ def track(delivery: Delivery, request: Track, receipt: int) -> Entry | None:
     return entry
 
 
-def stop(delivery: Delivery, receipt: int) -> Delivery:
+def say(delivery: Delivery, entry: Entry) -> None:
+    """Add an entry that is not in the history yet."""
+    _enter(delivery, entry)
+    _conclude(delivery, entry.receipt)
+
+
+def end(delivery: Delivery, receipt: int) -> Delivery:
     """Return what is left of a delivery that is tracked no longer: that it is, and nothing comes back."""
-    return Delivery(updated_at=max(receipt, delivery.updated_at), stopped_at=receipt)
+    return Delivery(updated_at=max(receipt, delivery.updated_at), ended_at=receipt)
 
 
 def erase(delivery: Delivery, receipt: int) -> bool:

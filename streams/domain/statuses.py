@@ -9,6 +9,7 @@ __all__ = [
     "CLICKED",
     "CONTRADICTED",
     "DELIVERED",
+    "EXPIRED",
     "FAILED",
     "FAILED_WINS",
     "FIRST_FINAL",
@@ -61,6 +62,7 @@ NOTHING: Final = -1
 """The precedence of a delivery of which nothing was said yet."""
 
 SENT: Final = PRECEDENCE["SENT"]
+EXPIRED: Final = PRECEDENCE["EXPIRED"]
 FAILED: Final = PRECEDENCE["FAILED"]
 DELIVERED: Final = PRECEDENCE["DELIVERED"]
 READ: Final = PRECEDENCE["READ"]

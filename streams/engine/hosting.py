@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import faust
 
 from streams.engine.lanes import Lanes
 from streams.engine.schema import BatchSchema
+from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
-from streams.engine.units import TableLike
+from streams.engine.units import Output, TableLike
 
 __all__ = ["StreamApp", "TableReader"]
 
@@ -60,6 +62,17 @@ class StreamApp(faust.App):
         """Return the Faust topic whose events are batches of the records of `topic`."""
         return self.topic(topic, schema=BatchSchema(), partitions=self.lanes.partitions)
 
+    async def produce(self, topic: str, partition: int, records: Sequence[Output]) -> int:
+        """Produce outside of any transaction, as everybody does to an input topic.
+
+        Returns: the offset of the last record, when the broker has acknowledged all of them.
+        """
+        producer = cast(Any, self.producer)
+        packer = Packer(producer._ensure_producer())
+        packer.pack({(topic, partition): records})
+        sent, count = (await packer.send())[topic]
+        return int((await sent).offset) + count - 1
+
     async def _stop_consumer(self) -> None:
         # before Faust closes the stores that a commit in flight still writes to
         await self.lanes.stop()
@@ -100,6 +113,10 @@ class TableReader:
         if not app.lanes.is_open:
             return False, "tables are being recovered from their changelogs"
         return True, f"partitions {sorted(self.held())}"
+
+    def clock(self, partition: int, now: int) -> int:
+        """Return the time that a partition's lane has come to; ms."""
+        return self._app.lanes.clock(partition, now)
 
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""

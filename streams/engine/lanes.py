@@ -21,6 +21,7 @@ from faust.types import TP
 
 from streams.engine import metrics
 from streams.engine.batches import HOLE, Batch, Seeks, uncovered
+from streams.engine.calls import Calls
 from streams.engine.collector import Collector
 from streams.engine.failpoints import passed
 from streams.engine.transactions import Packer, commit
@@ -55,6 +56,8 @@ class Lane:
         self.number = number
         self.lanes = lanes
         self.stands: dict[str, int] = {}
+        #: by topic, the timestamp of the last record that was applied; ms
+        self.applied: dict[str, int] = {}
         self.busy = False
         self._ended = 0.0
         self._seeks = Seeks()
@@ -74,6 +77,23 @@ class Lane:
         """Whether enough is waiting, two units at least."""
         return self.queued >= max(QUEUE_RECORDS, 2 * self.lanes.unit_records)
 
+    def clock(self, now: int, lagging: Iterable[str]) -> int:
+        """Return the time that this lane has come to; ms.
+
+        It is now, or as long as records wait, the timestamp of the oldest one of them: of what lies between
+        nobody knows yet whether it was said in time.
+
+        Args:
+            lagging: topics that have more to be fetched.
+        """
+        waiting: dict[str, int] = {}
+        for batch, _, _ in self._queue:
+            if batch.records and batch.topic not in waiting:
+                waiting[batch.topic] = batch.records[0].timestamp
+        for topic in lagging:
+            waiting.setdefault(topic, self.applied.get(topic, 0))
+        return min((now, *waiting.values()))
+
     def drop_queue(self) -> None:
         """Forget what waits; it was not applied and will be polled again."""
         self._queue.clear()
@@ -82,6 +102,7 @@ class Lane:
     def open(self, stands: Mapping[str, int]) -> None:
         """Stand at these offsets."""
         self.stands = dict(stands)
+        self.applied = {}
         self._seeks.forget()
 
     async def _run(self) -> None:
@@ -172,6 +193,7 @@ class Lane:
         await self.lanes.commit(unit, packer, {TP(topic, self.number): end for topic, end in ends.items()})
         passed("ack.before")
         self.stands.update(ends)
+        self.applied.update({batch.topic: batch.records[-1].timestamp for batch, _ in work if batch.records})
         self.busy = False
         self._ended = time.monotonic()
         self.lanes.committed(unit)
@@ -194,6 +216,7 @@ class Lanes:
         # one lane computes at a time, or all would come to their commits, and to waiting, together
         self.turn = asyncio.Lock()
         self.collector = Collector()
+        self.calls = Calls()
         self._began = False
         self._stopped = False
         self._opened_in: int | None = None
@@ -284,6 +307,11 @@ class Lanes:
         """Return the partition numbers that have an open lane."""
         return frozenset(self._lanes) if self.is_open else frozenset()
 
+    def clock(self, number: int, now: int) -> int:
+        """Return the time that the lane of a partition has come to; ms."""
+        lagging = [tp.topic for tp in self.app.consumer.lagging() if tp.partition == number]
+        return self._lanes[number].clock(now, (topic for topic in lagging if topic in self.topics))
+
     def generation(self) -> int:
         """Return the consumer group's generation."""
         generation: int = self.app.consumer_generation_id
@@ -317,6 +345,7 @@ class Lanes:
                 counter = metrics.RECORDS.labels(unit.partition, outcome)
                 self._counters[unit.partition, outcome] = counter
             counter.inc(count)
+        self.calls.tell(unit.told)
         metrics.UNITS.inc()
         metrics.LAST_COMMIT.set_to_current_time()
         self.collector.between_units()

@@ -30,6 +30,9 @@ class Reader(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Return whether all partitions assigned to this worker are open, and if not, why."""
 
+    def clock(self, partition: int, now: int) -> int:
+        """Return `now`, or if this worker lags behind the inputs of `partition`, how far it has come; ms."""
+
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
 

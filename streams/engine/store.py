@@ -29,7 +29,7 @@ from rocksdict import (
 )
 
 from streams.engine.batches import Record
-from streams.engine.formats import Format, Write
+from streams.engine.formats import Entries, Format, Write
 
 __all__ = ["PartitionStore"]
 
@@ -40,6 +40,10 @@ INDEX = b"\xff"
 #: partitions. The buffers count as part of the cache, so the two together are bounded.
 _cache = Cache(256 << 20)
 _buffers = WriteBufferManager.new_write_buffer_manager_with_cache(128 << 20, False, _cache)
+
+
+#: Deletions among so many entries in a row (the second of the first) that have a file compacted.
+DELETIONS = (1024, 512, 0.0)
 
 
 def _options() -> Options:
@@ -57,6 +61,8 @@ def _options() -> Options:
     options.set_keep_log_file_num(2)
     # one lane writes, so the arenas for concurrent writers only scatter what it reads again
     options.set_allow_concurrent_memtable_write(False)
+    # what was listed as due is deleted in order, and a scan would step over all of it again and again
+    options.add_compact_on_deletion_collector_factory(*DELETIONS)
     return options
 
 
@@ -98,10 +104,12 @@ class PartitionStore:
             else:
                 put(key, value)
             if was_listed != is_listed:
-                if was_listed is not None:
-                    delete(INDEX + was_listed + key)
-                if is_listed is not None:
-                    put(INDEX + is_listed + key, b"")
+                for entry in was_listed:
+                    if entry not in is_listed:
+                        delete(INDEX + entry + key)
+                for entry in is_listed:
+                    if entry not in was_listed:
+                        put(INDEX + entry + key, b"")
         put(OFFSET, b"%d" % offset)
         self._db.write(batch, self._writing)
 
@@ -114,16 +122,16 @@ class PartitionStore:
         listed = self._listing()
         if listed is None:
             for key, value in latest.items():
-                yield key, value, None, None
+                yield key, value, (), ()
             return
         for (key, value), before in zip(latest.items(), self.read_many(list(latest)), strict=True):
             yield key, value, listed(key, before), listed(key, value)
 
-    def _listing(self) -> Callable[[bytes, bytes | None], bytes | None] | None:
+    def _listing(self) -> Callable[[bytes, bytes | None], Entries] | None:
         decode, index = self._format.decode, self._format.index
         if index is None:
             return None
-        return lambda key, value: None if value is None else index(key, decode(value))
+        return lambda key, value: () if value is None else index(key, decode(value))
 
     def scan(self, prefix: bytes, limit: int, after: bytes | None = None) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` data entries whose keys begin with `prefix`, strictly after `after`."""

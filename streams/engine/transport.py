@@ -71,6 +71,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._covered: dict[TP, int] = {}
+        #: partitions that have more than was polled; replaced as a whole, for other threads read it
+        self.lagging: frozenset[TP] = frozenset()
 
     async def on_start(self) -> None:
         """Start the consumer; records that wait for a full lane must not hold up fetches for the others.
@@ -130,7 +132,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         empty batch says so to recovery (which waits for the end) and to the lane (which commits it).
         """
         batches = []
-        waiting = False
+        lagging = set()
         for aiokafka_tp in assignment.tps:
             tp = ensure_TP(aiokafka_tp)
             state = assignment.state_value(aiokafka_tp)
@@ -141,8 +143,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             if end > start:
                 batches.append(Batch(tp.topic, tp.partition, start, end, polled.get(aiokafka_tp, [])))
                 self._covered[tp] = end
-            waiting = waiting or (state.lso is not None and state.lso > end)
-        if not batches and waiting and not self.app.lanes.has_work():  # type: ignore[attr-defined]
+            if state.lso is not None and state.lso > end:
+                lagging.add(tp)
+        self.lagging = frozenset(lagging)
+        if not batches and lagging and not self.app.lanes.has_work():  # type: ignore[attr-defined]
             metrics.EMPTY_POLLS.inc()
         return batches
 
@@ -222,6 +226,10 @@ class BatchConsumer(driver.Consumer):
     async def stands(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
         """Return where each input partition's lane begins; ask after fencing only."""
         return await self._thread.stands(partitions)
+
+    def lagging(self) -> frozenset[TP]:
+        """Return the partitions that had more than the last poll has brought."""
+        return self._thread.lagging
 
     async def seek_noted(self, offsets: Mapping[TP, int]) -> None:
         """Seek, and note the coverage in the same step."""

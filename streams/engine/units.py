@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from streams.engine.formats import Format, Write
+from streams.engine.calls import CALL_HEADER
+from streams.engine.formats import Entries, Format, Write
 
 __all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
 
@@ -55,8 +56,8 @@ class View(Generic[V]):
         self._read = read
         self._values: dict[bytes, V | None] = {}
         self._changed: dict[bytes, None] = {}
-        # the index entry that a key had when it was first read
-        self._before: dict[bytes, bytes | None] = {}
+        # the index entries that a key had when it was first read
+        self._before: dict[bytes, Entries] = {}
         self._settled: dict[bytes, Write] = {}
 
     def load(self, keys: Iterable[bytes]) -> None:
@@ -118,11 +119,11 @@ class View(Generic[V]):
             if key[:1] and key[0] in RESERVED:
                 raise ValueError(f"table key {key!r} begins with a byte that the store keeps for itself")
             value = values[key]
-            was_listed = before.get(key)
+            was_listed = before.get(key, ())
             if value is None:
-                settled[key] = (key, None, was_listed, None)
+                settled[key] = (key, None, was_listed, ())
             else:
-                is_listed = None if index is None else index(key, value)
+                is_listed = () if index is None else index(key, value)
                 settled[key] = (key, encode(value), was_listed, is_listed)
         values.clear()
         self._changed.clear()
@@ -145,6 +146,7 @@ class Unit:
         "outputs",
         "partition",
         "partitions",
+        "told",
     )
 
     def __init__(self, partition: int, partitions: int, read_many: ReadMany) -> None:
@@ -152,6 +154,7 @@ class Unit:
         self.partitions = partitions
         self.counts: dict[str, int] = {}
         self.outputs: dict[tuple[str, int], list[Output]] = {}
+        self.told: list[tuple[bytes, str]] = []
         self._read = read_many
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
         self._gathered: dict[Callable[[], Any], tuple[Any, Callable[[Any, Unit], None]]] = {}
@@ -215,6 +218,12 @@ class Unit:
     def count(self, outcome: str, n: int = 1) -> None:
         """Count what became of `n` records."""
         self.counts[outcome] = self.counts.get(outcome, 0) + n
+
+    def tell(self, headers: Sequence[tuple[str, bytes]], outcome: str) -> None:
+        """Let who waits for a record with these headers know what became of it, once that is true."""
+        for name, token in headers:
+            if name == CALL_HEADER:
+                self.told.append((token, outcome))
 
     def changes(self) -> list[tuple[TableLike[Any], list[Write]]]:
         """Return the writes of each table that has any; the unit is done with."""

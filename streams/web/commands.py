@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -16,18 +17,29 @@ from aiohttp import web
 
 from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
+from streams.engine.calls import Calls
 from streams.engine.reading import Reader
+from streams.engine.units import Headers
 from streams.messages import MAX_VALUE_BYTES, Stream, encode, read_request, read_status
 from streams.web import problems
-from streams.web.queries import single_values
+from streams.web.asking import HOP_HEADER, Ask, Unreachable
+from streams.web.queries import parse_wait, single_values
 
-__all__ = ["Commands", "Placed", "Produce"]
+__all__ = ["INTERNAL_CLEANUP", "CleanUp", "Cleaned", "Commands", "Doing", "Placed", "Produce"]
 
 log = logging.getLogger(__name__)
 
 PRODUCE_TIMEOUT_S: Final = 10.0
+CLEANUP_S: Final = 20.0
+INTERNAL_CLEANUP: Final = "/v1/internal/cleanup"
 #: What browsers say of a request that another site's page makes; a page must not stop anybody's messages.
 FOREIGN: Final = frozenset({"cross-site", "same-site"})
+
+
+class Known(msgspec.Struct):
+    """What became of a record."""
+
+    outcome: str
 
 
 class Placed(msgspec.Struct):
@@ -38,41 +50,102 @@ class Placed(msgspec.Struct):
     offset: int
 
 
-#: Produces to an input topic: stream, key, value, partition; returns when the broker has acknowledged.
-Produce = Callable[[Stream, bytes, bytes, int], Awaitable[Placed]]
+class Cleaned(msgspec.Struct, rename="camel"):
+    """What came of a cleanup; `complete` tells that nothing is due any more."""
+
+    removed_count: int
+    expired_count: int
+    complete: bool
+
+
+#: Produces to an input topic: stream, key, value, partition, headers; returns when the broker has
+#: acknowledged.
+Produce = Callable[[Stream, bytes, bytes, int, Headers], Awaitable[Placed]]
+#: Works off what is due in this worker's partitions, for at most so many seconds.
+CleanUp = Callable[[float], Awaitable[Cleaned]]
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What the views can have done, beside reading."""
+
+    produce: Produce
+    clean_up: CleanUp
+    calls: Calls
 
 
 class Commands:
     """The handlers that produce."""
 
-    def __init__(self, produce: Produce, reader: Reader) -> None:
-        self._produce = produce
+    def __init__(self, doing: Doing, reader: Reader, ask: Ask) -> None:
+        self._doing = doing
         self._reader = reader
+        self._ask = ask
 
     async def track(self, request: web.Request) -> web.Response:
         """Take a track request."""
-        single_values(request.query, ())
+        values = single_values(request.query, ("wait",))
         said = await _body(request) | {"type": "track"}
-        return await self._accept("requests", said)
+        return await self._accept(request, "requests", said, parse_wait(values))
 
     async def say(self, request: web.Request) -> web.Response:
         """Take a status of a message."""
-        single_values(request.query, ())
-        return await self._accept("statuses", _of(request, await _body(request)))
+        values = single_values(request.query, ("wait",))
+        return await self._accept(request, "statuses", _of(request, await _body(request)), parse_wait(values))
 
     async def stop(self, request: web.Request) -> web.Response:
         """Take the request that a message be tracked no longer."""
         _refuse_foreign(request)
-        values = single_values(request.query, ("reason",))
-        return await self._accept("requests", _of(request, {"type": "stop", **values}))
+        values = single_values(request.query, ("reason", "wait"))
+        wait_s = parse_wait(values)
+        values.pop("wait", None)
+        return await self._accept(request, "requests", _of(request, {"type": "stop", **values}), wait_s)
 
     async def erase(self, request: web.Request) -> web.Response:
         """Take the request that what may be personal be forgotten."""
         _refuse_foreign(request)
-        single_values(request.query, ())
-        return await self._accept("requests", _of(request, {"type": "erase"}))
+        values = single_values(request.query, ("wait",))
+        return await self._accept(request, "requests", _of(request, {"type": "erase"}), parse_wait(values))
 
-    async def _accept(self, stream: Stream, said: dict[str, Any]) -> web.Response:
+    async def clean_up(self, request: web.Request) -> web.Response:
+        """Have every worker work off what is due."""
+        _refuse_foreign(request)
+        single_values(request.query, ())
+        own = self._reader.held()
+        holders = {p: self._reader.holder(p) for p in range(self._reader.partitions) if p not in own}
+        missing = [p for p, holder in holders.items() if holder is None]
+        if missing:
+            raise problems.partitions_unavailable(missing, holders)
+        others = sorted({holder for holder in holders.values() if holder is not None})
+        try:
+            done = await asyncio.gather(
+                self._doing.clean_up(CLEANUP_S), *(self._cleaned_by(other) for other in others)
+            )
+        except Unreachable as error:
+            lacking = [p for p, holder in holders.items() if holder == error.url]
+            raise problems.partitions_unavailable(lacking, holders) from error
+        removed, expired = (sum(getattr(one, name) for one in done) for name in Cleaned.__struct_fields__[:2])
+        return _answer(200, Cleaned(removed, expired, all(one.complete for one in done)))
+
+    async def clean_up_part(self, request: web.Request) -> web.Response:
+        """Work off what is due in this worker's partitions."""
+        single_values(request.query, ())
+        return _answer(200, await self._doing.clean_up(CLEANUP_S))
+
+    async def _cleaned_by(self, holder: str) -> Cleaned:
+        status, body = await self._ask(holder, INTERNAL_CLEANUP, method="POST", within_s=2 * CLEANUP_S)
+        if status != 200:
+            raise Unreachable(holder)
+        return msgspec.json.decode(body, type=Cleaned)
+
+    async def _accept(
+        self, request: web.Request, stream: Stream, said: dict[str, Any], wait_s: float | None
+    ) -> web.Response:
+        """Produce what is said; if its outcome is waited for, where it will be known.
+
+        Args:
+            wait_s: how long to wait for the outcome; None: not at all.
+        """
         value = encode(said)
         read: Callable[[bytes], Any] = read_status if stream == "statuses" else read_request
         try:
@@ -80,13 +153,47 @@ class Commands:
         except MalformedRecord as error:
             raise problems.malformed(error) from error
         key = message_id.encode()
+        partition = partition_of(key, self._reader.partitions)
+        if wait_s is None:
+            return _answer(202, await self._produced(stream, key, value, partition, []))
+        holder = None if HOP_HEADER in request.headers else self._reader.holder(partition)
+        if partition not in self._reader.held() and holder is not None:
+            return await self._passed_on(holder, request, value, wait_s)
+        with self._doing.calls.expect() as call:
+            placed = await self._produced(stream, key, value, partition, [call.header])
+            if await call.until(1, wait_s):
+                return _answer(200, Known(*call.outcomes))
+        return _answer(202, placed)
+
+    async def _produced(
+        self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
+    ) -> Placed:
         try:
             async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-                placed = await self._produce(stream, key, value, partition_of(key, self._reader.partitions))
+                return await self._doing.produce(stream, key, value, partition, headers)
         except Exception as error:
             log.warning("a record could not be produced to %s: %r", stream, error)
             raise problems.not_produced() from error
-        return web.Response(status=202, body=msgspec.json.encode(placed), content_type="application/json")
+
+    async def _passed_on(
+        self, holder: str, request: web.Request, value: bytes, wait_s: float
+    ) -> web.Response:
+        """Let the worker do it that holds the message's partition, for it will know the outcome."""
+        body = value if request.can_read_body else None
+        within_s = PRODUCE_TIMEOUT_S + wait_s + 1
+        try:
+            status, answer = await self._ask(
+                holder, request.raw_path, method=request.method, body=body, within_s=within_s
+            )
+        except Unreachable as error:
+            # it may have produced it all the same
+            raise problems.not_produced() from error
+        kind = "application/json" if status in (200, 202) else problems.CONTENT_TYPE
+        return web.Response(status=status, body=answer, content_type=kind)
+
+
+def _answer(status: int, said: msgspec.Struct) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")
 
 
 def _refuse_foreign(request: web.Request) -> None:

@@ -23,22 +23,12 @@ from streams.domain.placement import partition_of
 from streams.engine.reading import Reader
 from streams.web import answers
 from streams.web.answers import Cells, Deliveries, ListPart, NotHeld, TotalsPart
+from streams.web.asking import Ask, Unreachable
 from streams.web.problems import UNKNOWN_MESSAGE, Problem, partitions_unavailable, unknown_message
 from streams.web.queries import Listing, cursor, join
 
 INTERNAL_LIST = "/v1/internal/messages"
 INTERNAL_TOTALS = "/v1/internal/totals"
-
-
-class Unreachable(Exception):
-    """A worker did not answer: no connection, or none in time."""
-
-
-class Ask(Protocol):
-    """Asks another worker, in a way that tells it not to ask on."""
-
-    async def __call__(self, url: str, path: str) -> tuple[int, bytes]:
-        """Return status and body; raise Unreachable."""
 
 
 class Part(Protocol):

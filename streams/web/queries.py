@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from streams.web.problems import invalid_parameter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 200
+MAX_WAIT_S = 30
+_WAIT = re.compile(r"([0-9]{1,6})(ms|s)")
 ENTRY_BYTES = 9
 """An index entry of a delivery: one byte for its status, eight for how recently it changed."""
 
@@ -79,6 +82,17 @@ def parse_listing(values: Mapping[str, str]) -> Listing:
     limit = _limit(values["limit"]) if "limit" in values else DEFAULT_LIMIT
     after = _position(values["cursor"], status) if "cursor" in values else None
     return Listing(status, limit, after)
+
+
+def parse_wait(values: Mapping[str, str]) -> float | None:
+    """Read how long to wait for the outcome, ``5s`` or ``500ms``; seconds, None when it is not asked for."""
+    if "wait" not in values:
+        return None
+    found = _WAIT.fullmatch(values["wait"])
+    wait_s = int(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    if not 0 < wait_s <= MAX_WAIT_S:
+        raise invalid_parameter("wait", f"wait is a duration up to {MAX_WAIT_S}s, such as 5s or 500ms.")
+    return wait_s
 
 
 def parse_partitions(value: str | None, count: int) -> tuple[int, ...]:

@@ -11,26 +11,22 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-import aiohttp
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from yarl import URL
 
 from streams.engine.reading import Reader
 from streams.web import problems
 from streams.web.answers import Cells, Deliveries, NotHeld
-from streams.web.commands import Commands, Produce
-from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering, Unreachable
+from streams.web.asking import HOP_HEADER, Asking
+from streams.web.commands import INTERNAL_CLEANUP, Commands, Doing
+from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, single_values
 
-__all__ = ["HOP_HEADER", "mount"]
+__all__ = ["mount"]
 
 log = logging.getLogger(__name__)
-
-HOP_HEADER = "X-Tracker-Hop"
-ASK_TIMEOUT_S = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,11 +36,11 @@ def mount(
     reader: Reader,
     deliveries: Deliveries,
     period_stats: Cells,
-    produce: Produce,
+    doing: Doing,
 ) -> None:
     """Put the views on an aiohttp application that has not started."""
     asking = Asking()
-    commands = Commands(produce, reader)
+    commands = Commands(doing, reader, asking)
     views = Views(reader, Gathering(reader, deliveries, period_stats, asking))
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
@@ -63,41 +59,12 @@ def mount(
             web.post("/v1/messages/{messageId:[^/]+}/statuses", commands.say),
             web.post("/v1/messages/{messageId:[^/]+}/erase", commands.erase),
             web.delete("/v1/messages/{messageId:[^/]+}", commands.stop),
+            web.post("/v1/cleanup", commands.clean_up),
+            web.post(INTERNAL_CLEANUP, commands.clean_up_part),
             web.get(INTERNAL_LIST, views.messages_part),
             web.get(INTERNAL_TOTALS, views.totals_part),
         ]
     )
-
-
-class Asking:
-    """Asks other workers over one session, opened at the first question."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __call__(self, url: str, path: str) -> tuple[int, bytes]:
-        target = URL(url.rstrip("/") + path, encoded=True)
-        try:
-            async with self._open().get(target, allow_redirects=False) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.info("worker %s did not answer %s: %r", url, path, error)
-            raise Unreachable(url) from error
-
-    async def close(self, _application: web.Application) -> None:
-        """Close the session with the server."""
-        if self._session is not None:
-            await self._session.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S),
-                headers={HOP_HEADER: "1"},
-                trust_env=False,  # a proxy for the outside must not see what workers tell each other
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
 
 
 class Views:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.app import app, settings
+from agents.timers import clean_up as clean_up_here
+from streams.app import app, lanes, settings
+from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.topics import names
-from streams.web.commands import Placed
+from streams.web.commands import Cleaned, Doing, Placed
 from streams.web.views import mount
 from tables.deliveries import deliveries
 from tables.period_stats import period_stats
@@ -17,10 +19,16 @@ server: Any = app.web
 inputs = names(settings.topic_prefix).inputs
 
 
-async def produce(stream: Stream, key: bytes, value: bytes, partition: int) -> Placed:
+async def produce(stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers) -> Placed:
     """Produce outside of any transaction, like everybody who produces to an input topic."""
-    done = await app.producer.send_and_wait(inputs[stream], key, value, partition, None, None)
-    return Placed(done.topic, done.partition, done.offset)
+    offset = await app.produce(inputs[stream], partition, [(key, value, headers, None)])
+    return Placed(inputs[stream], partition, offset)
 
 
-mount(server.web_app, app.reader, deliveries, period_stats, produce)
+async def clean_up(within_s: float) -> Cleaned:
+    """Work off what is due in this worker's partitions."""
+    done = await clean_up_here(within_s)
+    return Cleaned(done.removed, done.expired, done.complete)
+
+
+mount(server.web_app, app.reader, deliveries, period_stats, Doing(produce, clean_up, lanes.calls))

@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.flows import Flow, RequestFlow, Tables
 from streams.domain.delivery import Delivery, merge
+from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Cell
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
@@ -29,6 +30,7 @@ class Table:
 
 TABLES = Tables(Table("deliveries", DELIVERIES), Table("period_stats", PERIOD_STATS))
 NAMES = names("delivery.")
+LIFETIMES = Lifetimes()
 
 
 @dataclass
@@ -81,11 +83,12 @@ class Partition:
     counts: Counter[str] = field(default_factory=Counter)
     changed: list[str] = field(default_factory=list)
     offsets: Counter[str] = field(default_factory=Counter)
+    told: list[tuple[bytes, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.flows: dict[str, Flow[Any]] = {
-            "statuses": Flow("statuses", read_status, merge, TABLES, NAMES),
-            "requests": RequestFlow(TABLES, NAMES),
+            "statuses": Flow("statuses", read_status, merge, TABLES, NAMES, LIFETIMES),
+            "requests": RequestFlow(TABLES, NAMES, LIFETIMES),
         }
 
     def say(self, *records: Record) -> Partition:
@@ -113,11 +116,14 @@ class Partition:
     def _commit(self, unit: Unit, consumed: int) -> None:
         assert sum(unit.counts.values()) == consumed
         self.counts.update(unit.counts)
-        self.changed = []
+        self.changed, self.told = [], unit.told
         for table, writes in unit.changes():
             for key, value, _, _ in writes:
-                assert value is not None
-                self.stored.setdefault(table.name, {})[key] = value
+                stored = self.stored.setdefault(table.name, {})
+                if value is None:
+                    del stored[key]
+                else:
+                    stored[key] = value
                 self.changed.append(table.name)
         for (topic, number), outputs in unit.outputs.items():
             made = [Output(number, key, value, list(headers), at) for key, value, headers, at in outputs]

@@ -49,7 +49,7 @@ def test_a_stopped_message_is_gone_and_told_of() -> None:
     assert event["deliveryReport"]["phoneNumber"] == PHONE
     assert event["occurredAt"] == "2026-11-23T12:00:00.009Z"
     left = partition.delivery()
-    assert (left.stopped_at, left.history, left.request) == (NOON + 9, [], None)
+    assert (left.ended_at, left.history, left.request) == (NOON + 9, [], None)
     assert total(partition) == 0
 
 
@@ -70,7 +70,7 @@ def test_a_stop_may_come_first() -> None:
     partition = Partition().ask(stop()).say(status("SENT"))
 
     assert partition.events == []
-    assert partition.counts == {"applied": 1, "refused": 1}
+    assert partition.counts == {"marked": 1, "refused": 1}
     assert total(partition) == 0
 
 

@@ -171,7 +171,7 @@ def test_which_events_tell_what_happened(
     started: bool, completes: bool, before: int, now: int, types: list[str]
 ) -> None:
     """All cases: tracking starts, final for the first time, the precedences before (-1: new) and now."""
-    assert list(event_types(started, completes, before, now)) == types
+    assert list(event_types(started, completes, False, before, now)) == types
 
 
 def test_large_texts_are_left_out_and_the_status_counts(partition: Partition) -> None:
@@ -242,6 +242,7 @@ def test_an_event_in_full(partition: Partition) -> None:
             "metadata": {"region": "kr"},
         },
         "trackingCompleted": True,
+        "reason": "final",
     }
     assert completed.headers == [
         ("ce_specversion", b"1.0"),
@@ -252,7 +253,7 @@ def test_an_event_in_full(partition: Partition) -> None:
         ("ce_subject", b"m-1"),
         ("content-type", b"application/json"),
     ]
-    changed = {"id": "statuses-0-1-0", "type": "status.updated"}
+    changed = {"id": "statuses-0-1-0", "type": "status.updated", "reason": "progress"}
     assert updated.json == {k: v for k, v in (completed.json | changed).items() if k != "trackingCompleted"}
     assert (completed.key, completed.partition, completed.timestamp) == (b"m-1", 0, None)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tables.formats import DELIVERIES, PERIOD_STATS
+from streams.domain.delivery import Delivery
+from tables.formats import DELIVERIES, PERIOD_STATS, due_by
 from tests.agents.flowing import NOON, Partition, request, status
 
 
@@ -44,6 +45,7 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
         None,
         None,
         False,
+        NOON + 72 * 3_600_000,
     ]
 
 
@@ -58,17 +60,35 @@ def test_cells_are_arrays_that_begin_with_a_version() -> None:
     ]
 
 
+def entries(delivery: Delivery) -> tuple[bytes, ...]:
+    assert DELIVERIES.index is not None
+    return DELIVERIES.index(b"m-1", delivery)
+
+
 def test_deliveries_are_listed_by_status_and_what_changed_last_first() -> None:
     """The entry is one byte of precedence and eight that fall as time goes on."""
     delivery = stored().delivery()
-    assert DELIVERIES.index is not None
 
-    entry = DELIVERIES.index(b"m-1", delivery)
+    entry = entries(delivery)[0]
     delivery.updated_at += 1
 
     assert entry == b"\x02" + (2**63 - 1 - NOON - 15).to_bytes(8)
     assert len(entry) == DELIVERIES.index_bytes
-    assert DELIVERIES.index(b"m-1", delivery) < entry
+    assert entries(delivery)[0] < entry
+
+
+def test_deliveries_are_listed_by_when_they_are_due() -> None:
+    """What is to expire apart from what is to be removed; a marker by that alone."""
+    delivery = stored().delivery()
+    due = (NOON + 72 * 3_600_000).to_bytes(8)
+
+    assert entries(delivery)[1] == b"\x80" + due
+    assert entries(delivery)[1] < due_by(b"\x80", NOON + 72 * 3_600_000) < b"\x81"
+    assert entries(delivery)[1] >= due_by(b"\x80", NOON + 72 * 3_600_000 - 1)
+    delivery.precedence = 6
+    assert entries(delivery)[1] == b"\x81" + due
+    delivery.precedence = -1
+    assert entries(delivery) == (b"\x81" + due,)
 
 
 @pytest.mark.parametrize("format_", [DELIVERIES, PERIOD_STATS], ids=["deliveries", "period_stats"])
@@ -83,7 +103,6 @@ def test_any_timestamp_of_a_record_can_be_stored_listed_and_shown(receipt: int) 
     """Brokers may accept any timestamp; none may stop a lane."""
     partition = Partition().say(status("SENT", receipt=receipt))
     delivery = partition.delivery()
-    assert DELIVERIES.index is not None
 
-    assert len(DELIVERIES.index(b"m-1", delivery)) == DELIVERIES.index_bytes
+    assert [len(entry) for entry in entries(delivery)] == [DELIVERIES.index_bytes] * 2
     assert len(partition.events) == 1

@@ -25,4 +25,4 @@ class Table:
 
 
 #: Whole numbers, listed by their value.
-NUMBERS = Format(encode=lambda n: b"%d" % n, decode=int, index=lambda key, n: b"%04d" % n, index_bytes=4)
+NUMBERS = Format(encode=lambda n: b"%d" % n, decode=int, index=lambda key, n: (b"%04d" % n,), index_bytes=4)

@@ -18,7 +18,7 @@ def everything(store: PartitionStore) -> tuple[list[tuple[bytes, bytes]], list[b
 def test_data_and_offset_are_there_after_reopening(tmp_path: Path) -> None:
     """close() flushes what was written without a write-ahead log."""
     store = PartitionStore(tmp_path / "db", NUMBERS)
-    store.write([(b"a", b"1", None, b"0001")], 41)
+    store.write([(b"a", b"1", (), (b"0001",))], 41)
     before = everything(store)
     store.close()
 
@@ -29,7 +29,7 @@ def test_a_closed_store_can_be_opened_again_in_the_same_process(tmp_path: Path) 
     """No iterator of a scan outlives it, or RocksDB would keep its lock."""
     for _ in range(3):
         store = PartitionStore(tmp_path / "db", NUMBERS)
-        store.write([(b"a", b"1", None, b"0001")], 1)
+        store.write([(b"a", b"1", (), (b"0001",))], 1)
         everything(store)
         store.close()
 
@@ -37,17 +37,26 @@ def test_a_closed_store_can_be_opened_again_in_the_same_process(tmp_path: Path) 
 def test_an_index_entry_moves_with_its_value(tmp_path: Path) -> None:
     """The old entry goes and the new one comes in the write that changes the value."""
     store = PartitionStore(tmp_path / "db", NUMBERS)
-    store.write([(b"a", b"1", None, b"0001"), (b"b", b"2", None, b"0002")], 1)
-    store.write([(b"a", b"3", b"0001", b"0003"), (b"b", None, b"0002", None)], 2)
+    store.write([(b"a", b"1", (), (b"0001",)), (b"b", b"2", (), (b"0002",))], 1)
+    store.write([(b"a", b"3", (b"0001",), (b"0003",)), (b"b", None, (b"0002",), ())], 2)
 
     assert everything(store) == ([(b"a", b"3")], [b"0003a"], 2)
+
+
+def test_only_the_entries_that_change_are_touched(tmp_path: Path) -> None:
+    """A key may be listed more than once; what stays is neither deleted nor written again."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"a", b"1", (), (b"0001", b"9001"))], 1)
+    store.write([(b"a", b"2", (b"0001", b"9001"), (b"0002", b"9001"))], 2)
+
+    assert everything(store) == ([(b"a", b"2")], [b"0002a", b"9001a"], 2)
 
 
 def test_scans_go_on_after_where_they_ended(tmp_path: Path) -> None:
     """Pages of a scan neither repeat nor leave out a key, and end with the prefix."""
     store = PartitionStore(tmp_path / "db", PLAIN)
     keys = [b"m%02d" % n for n in range(7)]
-    store.write([(key, b"x", None, None) for key in (b"a", *keys, b"z")], 1)
+    store.write([(key, b"x", (), ()) for key in (b"a", *keys, b"z")], 1)
 
     first = store.scan(b"m", 4)
     second = store.scan(b"m", 4, after=first[-1][0])
@@ -58,7 +67,7 @@ def test_scans_go_on_after_where_they_ended(tmp_path: Path) -> None:
 def test_an_offset_and_index_entries_are_no_data(tmp_path: Path) -> None:
     """A scan over all data stops before what the store keeps for itself."""
     store = PartitionStore(tmp_path / "db", NUMBERS)
-    store.write([(b"\xc3\xbf", b"1", None, b"0001")], 1)
+    store.write([(b"\xc3\xbf", b"1", (), (b"0001",))], 1)
 
     assert store.scan(b"", 10) == [(b"\xc3\xbf", b"1")]
 
@@ -77,7 +86,7 @@ def test_restoring_gives_what_the_units_wrote(
     values: dict[bytes, int | None] = {}
     for offset, (key, value) in enumerate(log):
         before = values.get(key)
-        listed = [None if n is None else b"%04d" % n for n in (before, value)]
+        listed = [() if n is None else (b"%04d" % n,) for n in (before, value)]
         live.write([(key, None if value is None else b"%d" % value, *listed)], offset)
         values[key] = value
     records = [Record(n, key, None if value is None else b"%d" % value) for n, (key, value) in enumerate(log)]

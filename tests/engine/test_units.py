@@ -56,7 +56,7 @@ def test_a_key_that_is_put_often_is_written_once() -> None:
     for n in range(5):
         unit.table(COUNTS).put(b"a", n)
 
-    assert unit.changes() == [(COUNTS, [(b"a", b"4", None, b"0004")])]
+    assert unit.changes() == [(COUNTS, [(b"a", b"4", (), (b"0004",))])]
 
 
 def test_an_object_changed_in_place_is_written_as_it_is_at_the_commit() -> None:
@@ -69,7 +69,7 @@ def test_an_object_changed_in_place_is_written_as_it_is_at_the_commit() -> None:
 
     value.append(2)
 
-    assert unit.changes() == [(LISTS, [(b"a", b"\x01\x02", None, None)])]
+    assert unit.changes() == [(LISTS, [(b"a", b"\x01\x02", (), ())])]
 
 
 def test_a_write_knows_the_index_entry_that_it_replaces() -> None:
@@ -78,7 +78,7 @@ def test_a_write_knows_the_index_entry_that_it_replaces() -> None:
     unit.table(COUNTS).put(b"a", 5)
     unit.table(COUNTS).delete(b"b")
 
-    assert unit.changes() == [(COUNTS, [(b"a", b"5", b"0001", b"0005"), (b"b", None, b"0002", None)])]
+    assert unit.changes() == [(COUNTS, [(b"a", b"5", (b"0001",), (b"0005",)), (b"b", None, (b"0002",), ())])]
 
 
 def test_a_unit_that_only_reads_changes_nothing() -> None:
@@ -145,4 +145,4 @@ def test_what_a_unit_gathers_is_spent_once_before_its_changes() -> None:
     for n in (1, 2, 3):
         unit.gathered(list[int], spend).append(n)
 
-    assert unit.changes() == [(COUNTS, [(b"a", b"6", b"0001", b"0006")])]
+    assert unit.changes() == [(COUNTS, [(b"a", b"6", (b"0001",), (b"0006",))])]

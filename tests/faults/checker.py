@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .inputs import Json, Raw
+from .inputs import NORMAL_AGES, Ages, Json, Raw
 from .reference import Expected, Forward, expect
 
 FORWARDED_FROM = "tracker-forwarded-from"
@@ -28,6 +28,7 @@ class World:
     minutes: dict[int, dict[tuple[int, str], dict[str, int]]]
     totals: dict[int, dict[str, Json]]
     committed: dict[tuple[str, int], int]  # by stream and partition; absent: nothing was committed
+    ages: Ages = NORMAL_AGES
     hanging: list[str] = field(default_factory=list)  # topic/partition whose last transaction is open
 
 
@@ -60,7 +61,10 @@ class Report:
     unbalanced: list[str] = field(default_factory=list)  # inputs with no outcome, or with two
     stores_wrong: list[str] = field(default_factory=list)
     views_wrong: list[str] = field(default_factory=list)
+    overdue: list[str] = field(default_factory=list)  # what should have expired, or been removed
     consumed: int = 0
+    expired: int = 0
+    removed: int = 0
     events: int = 0
 
     def faults(self) -> dict[str, list[str]]:
@@ -105,6 +109,7 @@ def expected_of(world: World) -> list[Expected]:
             world.requests.get(p, []),
             world.statuses.get(p, []),
             order_of(world.events.get(p, [])),
+            world.ages,
         )
         for p in range(world.partitions)
     ]
@@ -116,6 +121,9 @@ def judge_partition(
     events = world.events.get(p, [])
     report.consumed += len(expected.outcomes)
     report.events += len(events)
+    told = Counter(dict(event.headers).get("ce_type") for event in events)
+    report.expired += told[b"tracking.expired"]
+    report.removed += told[b"tracking.removed"]
     absent(world, p, expected, report)
     report.misordered += expected.unordered
     judge_events(expected, events, report)

@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from . import logs
-from .inputs import Json
+from .inputs import Ages, Json
 from .logs import Names
 
 CHECKOUT = Path(__file__).parents[2]
+#: Most of what is said of a message is due within a run, for the load dates it twenty seconds back.
+AGES = Ages(tracking_ms=40_000, retention_ms=30_000)
 READY_S = 60.0
 CAUGHT_UP_S = 120.0
 EXIT_S = 20.0
@@ -122,11 +124,12 @@ class Worker:
     def ready(self) -> bool:
         return self.get("/ready")[0] == 200
 
-    def get(self, path: str) -> tuple[int, Json]:
+    def get(self, path: str, method: str = "GET", within_s: float = 5) -> tuple[int, Json]:
         """Return status and JSON body; status 0 when nobody answers."""
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            asked = urllib.request.Request(url, method=method)
+            with urllib.request.urlopen(asked, timeout=within_s) as answer:
                 return answer.status, _json(answer.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -172,6 +175,9 @@ class Cluster:
             "TRACKER_SESSION_TIMEOUT": f"{self.session_timeout_s:g}s",
             "TRACKER_UNIT_RECORDS": str(self.unit_records),
             "TRACKER_STANDBYS": str(self.standbys),
+            "TRACKER_MAX_TRACKING": f"{AGES.tracking_ms}ms",
+            "TRACKER_RETENTION": f"{AGES.retention_ms}ms",
+            "TRACKER_SWEEP_INTERVAL": "500ms",
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -17,7 +17,7 @@ CellKey = tuple[int, str] | str
 def read_delivery(key: bytes, value: bytes) -> tuple[str, Json]:
     message_id, delivery = key.decode(), DELIVERIES.decode(value)
     if not delivery.history:
-        return message_id, {"stopped": delivery.stopped_at is not None, "erased": delivery.erased}
+        return message_id, {"stopped": delivery.ended_at is not None, "erased": delivery.erased}
     return message_id, json.loads(msgspec.json.encode(record_view(message_id, delivery)))
 
 
@@ -32,9 +32,8 @@ def read_cell(key: bytes, value: bytes) -> tuple[CellKey, dict[str, Any]]:
 
 
 def listing(table: str, key: bytes, value: bytes) -> list[bytes]:
-    """The one index entry of a delivery; other tables have none."""
+    """The index entries of a delivery; other tables have none."""
     if table != "deliveries":
         return []
     assert DELIVERIES.index is not None
-    entry = DELIVERIES.index(key, DELIVERIES.decode(value))
-    return [] if entry is None else [entry + key]
+    return [entry + key for entry in DELIVERIES.index(key, DELIVERIES.decode(value))]

@@ -15,6 +15,7 @@ MARKS = {
     "clickedAt": "CLICKED",
     "failedAt": "FAILED",
 }
+FINAL = frozenset(STATUSES[3:])
 HINTS = ("phoneNumber", "templateId", "channel", "tenant")
 LIMIT_BYTES = 65_536
 HOUR_MS = 3_600_000
@@ -24,6 +25,25 @@ YEAR_10000_MS = 253_402_300_800_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How long the workers wait for a message that does not say, and keep what is final; ms."""
+
+    tracking_ms: int = 72 * HOUR_MS
+    retention_ms: int = 720 * HOUR_MS
+
+    def due_at(self, record: Json) -> int:
+        """When a record's time is up, as it is shown."""
+        if record["currentStatus"] in FINAL:
+            return to_ms(record["updatedAt"]) + self.retention_ms
+        if "expiresAt" in record:
+            return to_ms(record["expiresAt"])
+        return to_ms(record["createdAt"]) + self.tracking_ms
+
+
+NORMAL_AGES = Ages()
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,8 @@ def parse_request(body: Json) -> Json:
     if kind in ("stop", "erase"):
         said = {"messageId": text(body, "messageId", required=True), "track": False, "ends": kind}
         return said | ({"reason": text(body, "reason")} if kind == "stop" else {})
+    if kind in ("expire", "purge"):
+        return {"messageId": text(body, "messageId", required=True), "track": False, "timer": kind}
     if kind != "track":
         raise Malformed("unsupported-type")
     names = ("messageId", "phoneNumber", "templateId", "provider")
@@ -95,7 +117,7 @@ def parse_request(body: Json) -> Json:
     out |= {name: text(body, name) for name in ("channel", "tenant")}
     out["status"] = status_of(text(body, "initialStatus") or "QUEUED")
     out["given"] = moment(body, "createdAt")
-    out["duration"] = whole(body, "maxTrackingDuration", 2**53) or 72 * HOUR_MS
+    out["duration"] = whole(body, "maxTrackingDuration", 2**53)
     out["metadata"] = mapping(body, "metadata")
     return out | {"id": "track", "attempt": None, "source": "system"} | dict.fromkeys(MARKS)
 

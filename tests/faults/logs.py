@@ -61,7 +61,7 @@ def read_world(names: Names) -> World:
         partitions=names.partitions,
         requests=logs[names.input("requests")],
         statuses=logs[names.input("statuses")],
-        events=logs[f"{names.prefix}events"],
+        events={p: of_messages(log) for p, log in logs[f"{names.prefix}events"].items()},
         dead_letters=logs[f"{names.prefix}dead-letters"],
         deliveries=deliveries,
         minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
@@ -69,6 +69,11 @@ def read_world(names: Names) -> World:
         committed=committed(names),
         hanging=hanging(names),
     )
+
+
+def of_messages(events: list[Raw]) -> list[Raw]:
+    """Leave out what workers tell of themselves."""
+    return [event for event in events if b'"workerId"' not in (event.value or b"")]
 
 
 def consumer(names: Names, group: str) -> Consumer:

@@ -1,21 +1,33 @@
 """The handlers on topics and tables in memory: what they make of traffic, without a broker."""
 
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from agents import requests, statuses
+from agents.flows import Flow, RequestFlow
+from streams.domain.delivery import merge
+from streams.domain.lifetimes import Lifetimes
 from streams.engine.batches import Batch
 from streams.engine.units import TableLike, Unit
+from streams.messages import read_status
+from tables.formats import DELIVERIES, EXPIRES, REMOVED, due_by
+from tests.agents.flowing import NAMES, TABLES
 
 from .checker import World
 from .decoding import read_cell, read_delivery
-from .inputs import Raw
+from .inputs import Ages, Raw
 from .traffic import Sent
 
 PARTITIONS = 3
 START_MS = 1_764_000_000_000
-HANDLERS = {"requests": requests.handle, "statuses": statuses.handle}
+AGES = Ages(tracking_ms=9_000, retention_ms=7_000)
+LIFETIMES = Lifetimes(AGES.tracking_ms, AGES.retention_ms, 10**12)
+FLOWS: dict[str, Flow[Any]] = {
+    "requests": RequestFlow(TABLES, NAMES, LIFETIMES),
+    "statuses": Flow("statuses", read_status, merge, TABLES, NAMES, LIFETIMES),
+}
+KINDS = {EXPIRES: "expire", REMOVED: "purge"}
 
 
 class Logs:
@@ -26,7 +38,7 @@ class Logs:
         self.topics: dict[tuple[str, int], list[Raw]] = {}
         self.tables: dict[tuple[str, int], dict[bytes, bytes]] = {}
         self.stands: dict[tuple[str, int], int] = {}
-        self.counts: dict[str, int] = {}
+        self.now = START_MS
 
     def append(self, topic: str, p: int, at: int, key: Any, value: Any, headers: Any) -> None:
         log = self.topics.setdefault((topic, p), [])
@@ -43,6 +55,19 @@ class Logs:
             if self.stands.get(place, 0) < len(log) and is_input(place)
         ]:
             self.apply(*self.rng.choice(waiting))
+            if self.rng.random() < 0.3:
+                self.sweep(self.rng.randrange(PARTITIONS))
+
+    def sweep(self, p: int) -> None:
+        """Ask for some of what is due, as a timer does, by a clock that goes in leaps; some of it twice."""
+        self.now += self.rng.randrange(3_000)
+        assert DELIVERIES.index is not None
+        for key, value in list(self.tables.get(("deliveries", p), {}).items()):
+            for entry in DELIVERIES.index(key, DELIVERIES.decode(value)):
+                kind = KINDS.get(entry[:1])
+                if kind and entry < due_by(entry[:1], self.now) and self.rng.random() < 0.7:
+                    asked = json.dumps({"type": kind, "messageId": key.decode()}).encode()
+                    self.append("delivery.requests", p, self.now, key, asked, ())
 
     def apply(self, topic: str, p: int) -> None:
         def read_many(table: TableLike[Any], keys: Sequence[bytes]) -> list[bytes | None]:
@@ -52,7 +77,7 @@ class Logs:
         unit = Unit(p, PARTITIONS, read_many)
         log, start = self.topics[topic, p], self.stands.get((topic, p), 0)
         end = min(len(log), start + self.rng.randrange(1, 60))
-        HANDLERS[topic.partition(".")[2]](Batch(topic, p, start, end, log[start:end]), unit)
+        FLOWS[topic.partition(".")[2]].handle(Batch(topic, p, start, end, log[start:end]), unit)
         self.stands[topic, p] = end
         assert sum(unit.counts.values()) == end - start
         for (out, number), outputs in unit.outputs.items():
@@ -80,9 +105,10 @@ class Logs:
             deliveries=deliveries,
             minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
             totals={p: {k: v for k, v in by.items() if isinstance(k, str)} for p, by in cells.items()},
+            ages=AGES,
             committed={(topic.partition(".")[2], p): end for (topic, p), end in self.stands.items()},
         )
 
 
 def is_input(place: tuple[str, int]) -> bool:
-    return place[0].partition(".")[2] in HANDLERS
+    return place[0].partition(".")[2] in FLOWS

@@ -16,9 +16,24 @@ from typing import Any
 
 from aiokafka.partitioner import murmur2
 
-from .inputs import HINTS, MARKS, STATUSES, Json, Malformed, Raw, compact, iso, parse, present, to_ms, within
+from .inputs import (
+    FINAL,
+    HINTS,
+    MARKS,
+    NORMAL_AGES,
+    STATUSES,
+    Ages,
+    Json,
+    Malformed,
+    Raw,
+    compact,
+    iso,
+    parse,
+    present,
+    to_ms,
+    within,
+)
 
-FINAL = frozenset(STATUSES[3:])
 ARRIVED = frozenset(("DELIVERED", "READ", "CLICKED"))
 
 
@@ -44,6 +59,7 @@ class Expected:
     dead: dict[str, tuple[str, Raw]] = field(default_factory=dict)  # by dead letter id
     forwarded: dict[str, Forward] = field(default_factory=dict)  # by topic/partition/offset
     outcomes: dict[str, str] = field(default_factory=dict)  # by input id
+    removed: dict[str, Json] = field(default_factory=dict)  # by message, its record when it was removed
     unordered: list[str] = field(default_factory=list)  # events whose inputs are in no order of the logs
 
 
@@ -53,13 +69,15 @@ def expect(
     requests: Iterable[Raw],
     statuses: Iterable[Raw],
     order: Mapping[str, Sequence[str]] | None = None,
+    ages: Ages = NORMAL_AGES,
 ) -> Expected:
     """Apply one partition's logs.
 
     Args:
         order: by message, the ids of the inputs that produced events, as the events lie in their log:
             Kafka leaves open how two topics interleave. Inputs that are absent from it are applied at the
-            last moment that their own log allows: what once repeats a record repeats it ever after.
+            last moment that their own log allows: what once repeats a record repeats it ever after. A
+            timer's request that is absent came too early or too late, and changed nothing.
     """
     expected = Expected()
     logs: dict[str, dict[str, deque[tuple[str, Raw, Json]]]] = {"requests": {}, "statuses": {}}
@@ -83,9 +101,13 @@ def expect(
             logs[stream].setdefault(message_id, deque()).append((input_id, raw, body))
     for message_id in logs["requests"] | logs["statuses"]:
         queues = {stream: log.get(message_id, deque()) for stream, log in logs.items()}
-        message = Message(message_id)
-        for input_id, raw, body in interleave(queues, (order or {}).get(message_id, ()), expected.unordered):
-            message.apply(input_id, raw, body, expected)
+        message = Message(message_id, ages)
+        told = (order or {}).get(message_id, ())
+        for input_id, raw, body in interleave(queues, told, expected.unordered):
+            if "timer" in body and input_id not in told:
+                expected.outcomes[input_id] = "repeated"
+            else:
+                message.apply(input_id, raw, body, expected)
         expected.records[message_id] = message.record or message.marker()
     return expected
 
@@ -112,8 +134,10 @@ def interleave(
 class Message:
     """One message's entries and track requests, and what follows from them."""
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str, ages: Ages) -> None:
         self.id = message_id
+        self.ages = ages
+        self.named: str | None = None  # who made the attempt that speaks
         self.entries: list[Json] = []
         self.requests: list[Json] = []
         self.metadata: dict[str, tuple[int, str]] = {}
@@ -130,7 +154,31 @@ class Message:
         if "ends" in body:
             self.end(input_id, raw, body, expected)
             return
-        before = self.record
+        if "timer" in body:
+            self.time_is_up(input_id, raw, body, expected)
+            return
+        self.say(input_id, raw, body, expected)
+
+    def time_is_up(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
+        """Expire, or be removed: what comes of it is told, so it must have been due."""
+        record = self.record
+        expected.outcomes[input_id] = "applied"
+        if record is None or self.ages.due_at(record) > raw.timestamp:
+            return  # its events have no right to be there
+        is_final = record["currentStatus"] in FINAL
+        if body["timer"] == "expire" and not is_final:
+            due_at = self.ages.due_at(record)
+            said = {"status": "EXPIRED", "id": "expired", "source": "system", "given": due_at, "track": False}
+            nothing = dict.fromkeys((*MARKS, *HINTS, "provider", "attempt", "error", "metadata"))
+            self.say(input_id, raw, nothing | said, expected, expires=True)
+        if body["timer"] == "purge" and is_final:
+            expected.past.setdefault(self.id, []).append(record)
+            expected.removed[self.id] = record
+            self.stopped, self.record = True, None
+            self.tell_end(input_id, raw, "tracking.removed", record, record, "retention", expected)
+
+    def say(self, input_id: str, raw: Raw, body: Json, expected: Expected, expires: bool = False) -> None:
+        before, named = self.record, self.named
         first_request = body["track"] and not self.requests
         entry = make_entry(body, raw.timestamp)
         is_new = entry["identity"] not in [e["identity"] for e in self.entries]
@@ -150,11 +198,31 @@ class Message:
         expected.outcomes[input_id] = "applied" if moved else "amended"
         completes = after["currentStatus"] in FINAL and not self.completed
         self.completed |= completes
-        types = event_types(previous, after["currentStatus"], body["track"], first_request, completes)
+        types = event_types(
+            previous, after["currentStatus"], body["track"], first_request, expires, completes
+        )
         for n, kind in enumerate(types):
+            reason = REASONS.get(kind) or self.why(entry, before, named)
             expected.events.setdefault(self.id, []).append(
-                make_event(f"{input_id}-{n}", kind, entry, previous, after)
+                make_event(f"{input_id}-{n}", kind, entry, previous, after, reason)
             )
+
+    def why(self, entry: Json, before: Json | None, named: str | None) -> str:
+        """Why the status moved, or what else was amended."""
+        assert self.record is not None
+        if before is None:
+            return "first"
+        ranks = [STATUSES.index(one["currentStatus"]) for one in (before, self.record)]
+        if ranks[0] != ranks[1]:
+            if named is not None and named != self.named:
+                return "failover"
+            return "progress" if ranks[1] > ranks[0] else "correction"
+        if entry["track"]:
+            return "requested"
+        contradicts = [one["deliveryReport"].get("contradiction", False) for one in (before, self.record)]
+        if contradicts == [False, True]:
+            return "contradiction"
+        return "late" if STATUSES.index(entry["status"]) < ranks[1] else "detail"
 
     def end(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
         """Stop, or erase: a record that was not there yet will not be, or not with what is personal."""
@@ -177,17 +245,23 @@ class Message:
             if before:
                 move_totals(expected.totals, before, None)
         if before:
-            entry = {"at": raw.timestamp, "status": before["currentStatus"], "source": "system"}
-            entry["provider"] = before.get("provider")
             kind = "tracking.erased" if self.erased and self.record else "tracking.stopped"
-            event = make_event(f"{input_id}-0", kind, entry, None, self.record or before, body.get("reason"))
-            expected.events.setdefault(self.id, []).append(event)
+            reason = body.get("reason") or "requested"
+            self.tell_end(input_id, raw, kind, before, self.record or before, reason, expected)
+
+    def tell_end(
+        self, input_id: str, raw: Raw, kind: str, before: Json, shown: Json, reason: str, expected: Expected
+    ) -> None:
+        entry = {"at": raw.timestamp, "status": before["currentStatus"], "source": "system"}
+        entry["provider"] = before.get("provider")
+        event = make_event(f"{input_id}-0", kind, entry, None, shown, reason)
+        expected.events.setdefault(self.id, []).append(event)
 
     def absorb(self, entry: Json, body: Json, is_new: bool) -> bool:
         """Take in what is new; False when the input repeats what is known."""
         changed = is_new
         if body["track"]:
-            request = make_request(body, entry["at"])
+            request = make_request(body, entry["at"], self.ages)
             if self.erased:
                 request["tuple"] = (*request["tuple"][:-1], "")
             winner = min((r["tuple"] for r in self.requests), default=None)
@@ -222,6 +296,7 @@ class Message:
             record[hint] = (request or {}).get(hint) or min(values, default=None)
         tries = attempts(entries, record["channel"])
         speaks = speaking(tries)
+        self.named = speaks["provider"]
         record["currentStatus"] = speaks["status"]
         record["provider"] = speaks["provider"] or (request or {}).get("provider")
         created_at = request["createdAt"] if request else min(e["at"] for e in entries)
@@ -297,27 +372,36 @@ def make_entry(body: Json, receipt: int) -> Json:
     return said | more | {"error": body.get("error"), "marks": marks, "hints": hints}
 
 
-def make_request(body: Json, created_at: int) -> Json:
+def make_request(body: Json, created_at: int, ages: Ages) -> Json:
     names = ("phoneNumber", "templateId", "provider", "channel", "tenant")
     optional = ((body[name] is not None, body[name] or "") for name in ("channel", "tenant"))
+    duration = body["duration"] or ages.tracking_ms
     order = (
         *(created_at, body["templateId"], body["provider"], *optional),
-        *(body["duration"], body["phoneNumber"]),
+        *(duration, body["phoneNumber"]),
     )
     return {name: body[name] for name in names} | {
         "createdAt": created_at,
         "tuple": order,
-        "duration": body["duration"],
+        "duration": duration,
     }
 
 
+REASONS = {
+    "tracking.started": "requested",
+    "tracking.expired": "timeout",
+    "tracking.completed": "final",
+}
+
+
 def event_types(
-    previous: str | None, current: str, track: bool, first_request: bool, completes: bool
+    previous: str | None, current: str, track: bool, first_request: bool, expires: bool, completes: bool
 ) -> list[str]:
     moved = current != previous
     rules = {
         "tracking.started": first_request,
         "status.updated": moved and (previous is not None or not track),
+        "tracking.expired": expires,
         "tracking.completed": completes,
         "status.amended": not moved and not first_request,
     }

@@ -12,9 +12,10 @@ from streams.engine.failpoints import NAMES as FAILPOINTS
 
 from . import views
 from .checker import Report, check, expected_of
-from .cluster import READY_S, Cluster, FaultRunError, Worker, until
+from .cluster import AGES, READY_S, Cluster, FaultRunError, Worker, until
 from .load import Load
 from .logs import Names, read_world
+from .reference import Expected
 from .stores import wrong_stores
 from .traffic import HUGE_BYTES
 
@@ -69,7 +70,8 @@ class Result:
         others = {name: len(items) for name, items in found.items() if not name.startswith("records_")}
         return (
             f"{self.kind} seed {self.seed}: {self.faults} faults, {self.exits} own exits, "
-            f"{self.report.consumed} inputs, {self.report.events} events, {lost} lost, {doubled} doubled, "
+            f"{self.report.consumed} inputs, {self.report.events} events, {self.report.expired} expired, "
+            f"{self.report.removed} removed, {lost} lost, {doubled} doubled, "
             f"{records} wrong records, {cells} wrong cells, {others or 'nothing else'}, {self.seconds:.0f} s"
         )
 
@@ -218,6 +220,38 @@ class Faults:
         return self.rng.choice(self.cluster.alive)
 
 
+def work_off(cluster: Cluster) -> int:
+    """Have all that is due expire or removed, and nothing more; return the time until when it is, in ms.
+
+    The workers that are left are started anew so as not to look for more: what they are asked must not change
+    while they answer.
+    """
+    by_ms = time.time_ns() // 1_000_000
+    cleaned = cluster.alive[0].get("/v1/cleanup", "POST", within_s=READY_S)
+    if cleaned[0] != 200 or not cleaned[1]["complete"]:
+        raise FaultRunError(f"cleanup: {cleaned}")
+    workers = cluster.alive
+    for worker in workers:
+        worker.terminate()
+        worker.environment = worker.environment | {"TRACKER_SWEEP_INTERVAL": "1d"}
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        cluster.await_ready(worker)
+    cluster.await_caught_up()
+    return by_ms
+
+
+def overdue(parts: list[Expected], by_ms: int) -> list[str]:
+    """Return the messages whose time was up, and which were neither expired nor removed."""
+    return [
+        message_id
+        for part in parts
+        for message_id, record in part.records.items()
+        if views.is_shown(record) and AGES.due_at(record) <= by_ms
+    ]
+
+
 def verdict(
     cluster: Cluster, rng: random.Random, huge: int, supervise: Callable[[], None] = lambda: None
 ) -> Report:
@@ -235,16 +269,19 @@ def verdict(
     until(all_ready, READY_S, "all workers ready")
     cluster.await_caught_up()
     until(all_ready, READY_S, "all workers ready")
+    by_ms = work_off(cluster)
     answers = views.ask(cluster.alive, cluster.names, rng)
     for worker in cluster.alive:
         worker.terminate()
     world = read_world(cluster.names)
+    world.ages = AGES
     expected = expected_of(world)
     report = check(world, expected)
     if not report.invalid:
         letters = [letter for log in world.dead_letters.values() for letter in log]
         found = sum(len(letter.value or b"") == HUGE_BYTES for letter in letters)
         report.dead_missing += ["a huge record"] * (huge - found)
+        report.overdue = overdue(expected, by_ms)
         report.views_wrong = views.wrong(answers, expected)
         report.stores_wrong = wrong_stores(cluster.names, cluster.directory)
     return report

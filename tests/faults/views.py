@@ -8,7 +8,7 @@ from urllib.parse import quote
 from .checker import same
 from .cluster import Worker
 from .inputs import STATUSES, Json, iso, to_ms
-from .logs import Names, read_topic
+from .logs import Names, of_messages, read_topic
 from .reference import Expected
 
 SAMPLE = 60
@@ -19,7 +19,8 @@ Answers = dict[str, tuple[int, Json]]  # by worker and path
 
 def ask(workers: list[Worker], names: Names, rng: random.Random) -> Answers:
     """Ask any worker for any message, and each for the statistics."""
-    keys = {record.key for log in read_topic(names, f"{names.prefix}events").values() for record in log}
+    events = read_topic(names, f"{names.prefix}events").values()
+    keys = {record.key for log in events for record in of_messages(log)}
     sample = rng.sample(sorted(key for key in keys if key), min(SAMPLE, len(keys)))
     asked = [(rng.choice(workers), f"/v1/messages/{quote(key.decode(), safe='')}") for key in sample]
     asked += [(worker, "/v1/stats") for worker in workers]
@@ -48,9 +49,10 @@ def answers_right(status: int, body: Json, right: Json | None) -> bool:
 
 
 def stats(parts: Iterable[Expected]) -> Json:
-    """What all records come to, counted one by one."""
+    """What all records come to, counted one by one; those removed by now have not gone from the past."""
     parts = list(parts)
     records = [record for part in parts for record in part.records.values() if is_shown(record)]
+    records += [record for part in parts for record in part.removed.values()]
     by_status = Counter(record["currentStatus"] for record in records)
     durations = [d for record in records if (d := duration(record)) is not None]
     providers = Counter(record.get("provider", "unknown") for record in records)

@@ -13,14 +13,16 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from streams.domain.delivery import Callback, Delivery, erase, merge, stop
+from streams.domain.delivery import Callback, Delivery, end, erase, merge
 from streams.domain.placement import partition_of
 from streams.domain.statistics import Cell, Tally, standing
 from streams.domain.statistics import merge as add_up
 from streams.domain.statuses import Status
+from streams.engine.calls import Calls
 from streams.engine.formats import Format
+from streams.engine.units import Headers
 from streams.messages import Stream
-from streams.web.commands import Placed
+from streams.web.commands import Cleaned, Doing, Placed
 from streams.web.views import mount
 from tables.formats import DELIVERIES, PERIOD_STATS
 
@@ -69,7 +71,7 @@ class Data:
         deliveries, key = self.table(DELIVERIES_TABLE, self.partition_of(message_id)), message_id.encode()
         delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
         if stopped:
-            delivery = stop(delivery, 1_700_000_000_000)
+            delivery = end(delivery, 1_700_000_000_000)
         else:
             erase(delivery, 1_700_000_000_000)
         deliveries[key] = DELIVERIES.encode(delivery)
@@ -118,6 +120,9 @@ class MemoryReader:
     def ready(self) -> tuple[bool, str]:
         return self.state
 
+    def clock(self, partition: int, now: int) -> int:
+        return now
+
     def get(self, table: Any, partition: int, key: bytes) -> Any:
         stored = self._read(table, partition).get(key)
         self.after_read()
@@ -136,7 +141,7 @@ class MemoryReader:
     ) -> list[tuple[bytes, bytes]]:
         form = table.format
         stored = self._read(table, partition).items()
-        pairs = sorted((form.index(key, form.decode(value)), key) for key, value in stored)
+        pairs = sorted((entry, key) for key, value in stored for entry in form.index(key, form.decode(value)))
         found = [(entry, key) for entry, key in pairs if entry.startswith(prefix)]
         self._step(limit)
         return [(entry, key) for entry, key in found if after is None or entry + key > after][:limit]
@@ -162,16 +167,32 @@ class Reply:
 
 
 class Produced:
-    """The input topics, in memory; `down` makes them refuse."""
+    """The input topics, in memory.
+
+    Attributes:
+        down: makes them refuse.
+        outcome: what the lane says at once of each record that is waited for; None: nothing.
+        cleaned: what a cleanup comes to; None: it fails.
+    """
 
     def __init__(self) -> None:
         self.records: list[tuple[str, bytes, Any, int]] = []
         self.down = False
+        self.outcome: str | None = None
+        self.cleaned = Cleaned(0, 0, True)
+        self.calls = Calls()
 
-    async def take(self, stream: Stream, key: bytes, value: bytes, partition: int) -> Placed:
+    async def clean_up(self, within_s: float) -> Cleaned:
+        return self.cleaned
+
+    async def take(
+        self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
+    ) -> Placed:
         if self.down:
             raise ConnectionError("the secret address of the broker")
         self.records.append((stream, key, json.loads(value), partition))
+        if self.outcome is not None:
+            self.calls.tell([(token, self.outcome) for _, token in headers])
         return Placed(f"delivery.{stream}", partition, len(self.records) - 1)
 
 
@@ -251,7 +272,8 @@ class Group:
             return response
 
         application = web.Application(middlewares=[note])
-        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, worker.produced.take)
+        doing = Doing(worker.produced.take, worker.produced.clean_up, worker.produced.calls)
+        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, doing)
         return application
 
 

@@ -1,0 +1,93 @@
+"""deliveries (what is due) → delivery.requests; the life of a worker → delivery.events"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Any, Final
+
+from agents.sweeping import Sweep, Sweeper
+from streams.app import app, lanes, settings
+from streams.domain.placement import partition_of
+from streams.domain.times import iso
+from streams.engine.units import Output
+from streams.messages import WorkerEvent, WorkerEventType, encode, event_headers
+from streams.topics import names
+from tables.deliveries import deliveries
+
+log = logging.getLogger(__name__)
+
+START_POLL_S: Final = 0.1
+
+topics = names(settings.topic_prefix)
+worker_id = f"{socket.gethostname()}:{settings.web_port}"
+
+
+async def produce(partition: int, records: list[Output]) -> int:
+    """Produce requests, like everybody else."""
+    return await app.produce(topics.requests, partition, records)
+
+
+sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
+
+
+async def sweep() -> None:
+    """Ask for what is due."""
+    await tell_of(await sweeper.on_timer(now_ms()))
+
+
+async def clean_up(within_s: float) -> Sweep:
+    """Ask for what is due now, in all partitions that this worker holds."""
+    deadline = time.monotonic() + within_s
+    done = await sweeper.at_once(now_ms(), lambda: time.monotonic() > deadline)
+    await tell_of(done)
+    return done
+
+
+async def tell_of(done: Sweep) -> None:
+    """Emit that records were removed, if any were."""
+    if done.removed:
+        await tell("cleanup.completed", removed_count=done.removed)
+
+
+async def tell_start() -> None:
+    """Emit that this worker works, once it does."""
+    while not app.reader.ready()[0]:
+        await asyncio.sleep(START_POLL_S)
+    _life.started = True
+    await tell("tracker.started")
+
+
+async def tell_stop(*_: Any, **__: Any) -> None:
+    """Emit that this worker is about to stop, if it ever worked; one that is killed cannot."""
+    if _life.started:
+        await tell("tracker.stopped")
+
+
+class _life:
+    started = False
+
+
+async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None:
+    """Emit what happened to this worker; outside of any transaction, so it is told at most once."""
+    at = now_ms()
+    event = WorkerEvent(f"{worker_id}-{type_}-{at}", type_, worker_id, iso(at), removed_count)
+    key = worker_id.encode()
+    record = (key, encode(event), event_headers(event, key), None)
+    try:
+        await app.produce(topics.events, partition_of(key, settings.partitions), [record])
+    except Exception as error:
+        # it changes nothing that nobody hears of it
+        log.warning("%s could not be told: %r", type_, error)
+
+
+def now_ms() -> int:
+    """Return the time by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+app.timer(settings.sweep_interval_s, name="sweep")(sweep)
+app.task()(tell_start)
+app.on_before_shutdown.connect(tell_stop)
