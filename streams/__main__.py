@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import sys
+from typing import NoReturn
 
 import click
 import uvloop
@@ -38,7 +41,26 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
     from streams.app import app
 
     faust_commands.commands["worker"].epilog = variables_help()
-    app.main()
+    try:
+        app.main()
+    except SystemExit as end:
+        if works:
+            leave(end.code)
+        raise
+
+
+def leave(code: object) -> NoReturn:
+    """End the process of a worker that has stopped, at once.
+
+    Its stores are closed by now. The threads that polled and compacted are daemons, and one that is still on
+    its way while the interpreter and the libraries are taken down ends the process with SIGSEGV.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

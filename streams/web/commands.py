@@ -179,7 +179,7 @@ class Commands:
         self, holder: str, request: web.Request, value: bytes, wait_s: float
     ) -> web.Response:
         """Let the worker do it that holds the message's partition, for it will know the outcome."""
-        body = value if request.can_read_body else None
+        body = value if request.body_exists else None
         within_s = PRODUCE_TIMEOUT_S + wait_s + 1
         try:
             status, answer = await self._ask(

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from .workers import Group, Worker
+from streams.web.commands import Cleaned
+
+from .workers import NOBODY, Group, Worker
 
 TRACK = {"messageId": "m-1", "phoneNumber": "+82100000001", "templateId": "otp", "provider": "solapi"}
 
@@ -94,3 +96,133 @@ async def test_a_broker_that_does_not_acknowledge_gives_503(group: Group, worker
 
     assert (reply.status, reply.json["title"]) == (503, "Not acknowledged")
     assert "secret" not in reply.body.decode()
+
+
+CALLS = [
+    ("POST", "/v1/messages/{}/statuses", {"status": "SENT"}),
+    ("DELETE", "/v1/messages/{}", None),
+    ("POST", "/v1/messages/{}/erase", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+async def test_a_call_that_waits_gets_the_outcome(
+    group: Group, worker: Worker, method: str, path: str, body: Any
+) -> None:
+    """200 once the lane has committed the record, with what became of it."""
+    worker.produced.outcome = "amended"
+
+    options = {} if body is None else {"json": body}
+    reply = await group.get(worker, path.format("m-1") + "?wait=5s", method=method, **options)
+
+    assert (reply.status, reply.json) == (200, {"outcome": "amended"})
+
+
+async def test_a_track_request_may_wait_too(group: Group, worker: Worker) -> None:
+    """And a stop may wait and give a reason; the reason alone goes into the record."""
+    worker.produced.outcome = "applied"
+    body = {"messageId": "m-1", "phoneNumber": "1", "templateId": "t", "provider": "p"}
+
+    tracked = await group.get(worker, "/v1/messages?wait=500ms", method="POST", json=body)
+    stopped = await group.get(worker, "/v1/messages/m-1?wait=1s&reason=enough", method="DELETE")
+
+    assert tracked.json == stopped.json == {"outcome": "applied"}
+    assert worker.produced.records[-1][2] == {"type": "stop", "messageId": "m-1", "reason": "enough"}
+
+
+async def test_a_wait_that_is_over_gets_the_place(group: Group, worker: Worker) -> None:
+    """The record counts all the same: 202, as without waiting."""
+    reply = await group.get(worker, "/v1/messages/m-1?wait=20ms", method="DELETE")
+
+    assert (reply.status, sorted(reply.json)) == (202, ["offset", "partition", "topic"])
+
+
+@pytest.mark.parametrize("wait", ["", "5", "0s", "31s", "1m", "-1s", "5s&wait=6s", "%D9%A1s"])
+async def test_a_wait_that_is_none_is_refused(group: Group, worker: Worker, wait: str) -> None:
+    """Before anything is produced."""
+    reply = await group.get(worker, f"/v1/messages/m-1?wait={wait}", method="DELETE")
+
+    assert (reply.status, reply.json["field"]) == (400, "wait")
+    assert worker.produced.records == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+async def test_who_holds_the_message_is_asked_to_wait(
+    group: Group, method: str, path: str, body: Any
+) -> None:
+    """Only its own lane tells a worker the outcome; the call is passed on once, as it is."""
+    asked, holder = await group.start([[0, 1, 2], [3, 4, 5]])
+    holder.produced.outcome = "repeated"
+    message_id = group.data.name_in(4)
+
+    options = {} if body is None else {"json": body}
+    target = path.format(message_id) + "?wait=5s"
+    reply = await group.get(asked, target, method=method, **options)
+
+    assert (reply.status, reply.json) == (200, {"outcome": "repeated"})
+    assert asked.produced.records == []
+    assert len(holder.produced.records) == 1
+    assert holder.asked == [(target, True)]
+
+
+async def test_a_call_is_passed_on_once(group: Group) -> None:
+    """Who is asked by a worker produces, whatever it believes: 202."""
+    first, second = await group.start([[0, 1, 2], [3, 4, 5]])
+    message_id = group.data.name_in(4)
+    group.assign([[3, 4, 5], [0, 1, 2]])
+    first.reader.own, second.reader.own = {0, 1, 2}, {0, 1, 2}
+    first.reader.believed[4], second.reader.believed[4] = second.url, first.url
+
+    reply = await group.get(first, f"/v1/messages/{message_id}?wait=20ms", method="DELETE")
+
+    assert reply.status == 202
+    assert [len(worker.produced.records) for worker in (first, second)] == [0, 1]
+
+
+async def test_a_holder_that_is_gone_gives_503(group: Group, worker: Worker) -> None:
+    """What became of the record is not known; it may be sent again."""
+    worker.reader.own.discard(4)
+    worker.reader.believed[4] = NOBODY
+
+    reply = await group.get(worker, f"/v1/messages/{group.data.name_in(4)}?wait=1s", method="DELETE")
+
+    assert (reply.status, reply.json["title"]) == (503, "Not acknowledged")
+
+
+async def test_what_the_holder_refuses_is_refused(group: Group) -> None:
+    """A problem comes back as the problem that it is."""
+    asked, holder = await group.start([[0, 1, 2], [3, 4, 5]])
+    holder.produced.down = True
+
+    reply = await group.get(asked, f"/v1/messages/{group.data.name_in(4)}?wait=1s", method="DELETE")
+
+    assert (reply.status, reply.headers["Content-Type"]) == (503, "application/problem+json")
+
+
+async def test_a_cleanup_is_done_by_all_workers(group: Group) -> None:
+    """Each works off its own partitions; the answer is their sum."""
+    workers = await group.start([[0, 1], [2, 3], [4, 5]])
+    for number, worker in enumerate(workers):
+        worker.produced.cleaned = Cleaned(10**number, 2 * 10**number, complete=number != 1)
+
+    reply = await group.get(workers[0], "/v1/cleanup", method="POST")
+
+    assert (reply.status, reply.json) == (200, {"removedCount": 111, "expiredCount": 222, "complete": False})
+
+
+@pytest.mark.parametrize("holder", [None, NOBODY])
+async def test_a_cleanup_of_a_part_is_none(group: Group, worker: Worker, holder: str | None) -> None:
+    """While nobody answers for a partition: 503, with its number."""
+    worker.reader.own.discard(4)
+    worker.reader.believed[4] = holder
+
+    reply = await group.get(worker, "/v1/cleanup", method="POST")
+
+    assert (reply.status, reply.json["missingPartitions"]) == (503, [4])
+
+
+async def test_a_foreign_page_cleans_nothing_up(group: Group, worker: Worker) -> None:
+    """A browser says whose page asks."""
+    headers = {"Sec-Fetch-Site": "cross-site"}
+
+    assert (await group.get(worker, "/v1/cleanup", method="POST", headers=headers)).status == 403
