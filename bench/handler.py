@@ -21,6 +21,7 @@ from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
 from streams.domain.delivery import merge
+from streams.domain.lifetimes import Lifetimes
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
@@ -104,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
 
     tables = Tables(Table("deliveries", DELIVERIES), Table("period_stats", PERIOD_STATS))
-    flow = Flow("statuses", read_status, merge, tables, names("delivery."))
+    flow = Flow("statuses", read_status, merge, tables, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work
     gc.disable()
     for arrangement in ARRANGEMENTS:

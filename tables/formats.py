@@ -16,6 +16,7 @@ __all__ = ["DELIVERIES", "EXPIRES", "PERIOD_STATS", "REMOVED", "due_by", "index_
 
 _LAST_MS: Final = 2**63 - 1
 _ENTRY: Final = Struct(">BQ")
+_entry: Final = _ENTRY.pack
 EXPIRES: Final = b"\x80"
 """Begins the entries of deliveries that are not final, by when they expire."""
 REMOVED: Final = b"\x81"
@@ -30,15 +31,11 @@ def index_entries(key: bytes, delivery: Delivery) -> Entries:
     """List a delivery by its status, what changed last first, if it has one; and by when it is due."""
     precedence, due_at = delivery.precedence, delivery.due_at
     if precedence == NOTHING:
-        return () if due_at is None else (_due(_REMOVED, due_at),)
-    listed = _ENTRY.pack(precedence, _LAST_MS - delivery.updated_at)
+        return () if due_at is None else (_entry(_REMOVED, due_at),)
+    listed = _entry(precedence, _LAST_MS - delivery.updated_at)
     if due_at is None:
         return (listed,)
-    return listed, _due(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)
-
-
-def _due(kind: int, at: int) -> bytes:
-    return _ENTRY.pack(kind, min(max(at, 0), _LAST_MS))
+    return listed, _entry(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)
 
 
 def due_by(kind: bytes, now: int) -> bytes:

@@ -51,7 +51,7 @@ def due_at(delivery: Delivery, lifetimes: Lifetimes) -> int:
     else:
         at = delivery.created_at + lifetimes.tracking_ms
     # a broker may accept any timestamp
-    return min(at, LAST_MS)
+    return at if 0 <= at <= LAST_MS else max(0, min(at, LAST_MS))
 
 
 def is_due(delivery: Delivery, now: int) -> bool:
