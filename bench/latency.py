@@ -21,7 +21,8 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
 
 class Event(msgspec.Struct, rename="camel", gc=False):
-    message_id: str
+    # workers tell of themselves in the same topic
+    message_id: str = ""
     type: str
     current_status: str
 

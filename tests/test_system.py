@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 from tests.faults.cluster import Cluster, Worker, until
 from tests.faults.inputs import Json, Raw, iso
-from tests.faults.logs import Names, read_topic
+from tests.faults.logs import Names, of_messages, read_topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -33,6 +33,7 @@ EVENT_FIELDS = {
     "status",
     "source",
     "deliveryReport",
+    "reason",
 }
 OPTIONAL_FIELDS = {"previousStatus", "provider", "trackingCompleted"}
 HEADERS = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type"]
@@ -72,6 +73,12 @@ class Producers:
     def _delivered(self, error: object, _message: object) -> None:
         if error is not None:
             self.failures.append(str(error))
+
+
+def told(names: Names) -> list[Raw]:
+    """The events of messages; workers tell of themselves in the same topic."""
+    logs = read_topic(names, f"{names.prefix}events").values()
+    return [raw for log in logs for raw in of_messages(log)]
 
 
 def request(n: int) -> Json:
@@ -176,7 +183,7 @@ def outcome(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ou
             log=worker.log.read_text(),
             sent=sent,
             names=names,
-            events=[raw for log in read_topic(names, f"{names.prefix}events").values() for raw in log],
+            events=told(names),
         )
 
 
@@ -344,8 +351,7 @@ def test_what_is_called_over_http_is_applied_like_any_record(kafka: Any, tmp_pat
         call("DELETE", "/m-1?reason=asked")
         until(lambda: worker.get("/v1/messages/m-1")[0] == 404, 15, "the message is gone")
 
-        (log,) = read_topic(names, f"{names.prefix}events").values()
-        events = [json.loads(raw.value or b"") for raw in log]
+        events = [json.loads(raw.value or b"") for raw in told(names)]
         assert [event["type"] for event in events] == [
             "tracking.started",
             "status.updated",

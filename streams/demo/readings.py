@@ -149,11 +149,13 @@ class EventCounts:
             while True:
                 batches = await self._consumer.getmany(timeout_ms=500)
                 for records in batches.values():
-                    self.by_status.update(_current_status(record.value) for record in records)
+                    statuses = (_current_status(record.value) for record in records)
+                    self.by_status.update(status for status in statuses if status)
                 await asyncio.sleep(0.2)
         finally:
             await self._consumer.stop()
 
 
 def _current_status(value: bytes) -> str:
-    return str(json.loads(value).get("currentStatus", "?"))
+    """Return the status of a message's event; what workers tell of themselves has none."""
+    return str(json.loads(value).get("currentStatus", ""))

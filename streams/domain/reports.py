@@ -177,11 +177,19 @@ def _shown_attempt(number: int, attempt: Attempt, status: Status) -> ShownAttemp
 
 def _shown_history(message_id: str, history: list[Entry]) -> list[HistoryEntry]:
     placed = [
-        (entry.at, entry.precedence, shown_id(message_id, entry), entry.provider or "", entry)
+        (
+            entry.at,
+            entry.precedence,
+            shown_id(message_id, entry),
+            entry.provider or "",
+            # two track requests may have nothing else apart
+            (entry.given is not None, entry.given or 0),
+            entry,
+        )
         for entry in history
     ]
-    placed.sort(key=itemgetter(0, 1, 2, 3))
-    return [_shown_entry(id_, entry) for _, _, id_, _, entry in placed]
+    placed.sort(key=itemgetter(0, 1, 2, 3, 4))
+    return [_shown_entry(id_, entry) for _, _, id_, _, _, entry in placed]
 
 
 def _shown_entry(id_: str, entry: Entry) -> HistoryEntry:

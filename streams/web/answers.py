@@ -19,11 +19,11 @@ from streams.domain.delivery import Delivery
 from streams.domain.placement import partition_of
 from streams.domain.reports import record_view
 from streams.domain.reports import report as report_view
-from streams.domain.statistics import TOTAL, Cell
+from streams.domain.statistics import TOTAL, Cell, Tally
 from streams.domain.statuses import NOTHING, PRECEDENCE
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
-from streams.web.queries import ENTRY_BYTES, Listing
+from streams.web.queries import ENTRY_BYTES, Listing, Period
 
 T = TypeVar("T")
 
@@ -133,6 +133,28 @@ async def totals(reader: Reader, table: Cells, partitions: Sequence[int]) -> Tot
     cells = [cell for partition in partitions async for cell in _cells(reader, table, partition)]
     require_held(reader, partitions)
     return TotalsPart(tuple(partitions), cells)
+
+
+async def period_totals(
+    reader: Reader, table: Deliveries, partitions: Sequence[int], period: Period
+) -> TotalsPart:
+    """Return cells of the messages of these partitions that were created in a period, counted one by one."""
+    tally = Tally()
+    for partition in partitions:
+        async for _, delivery in _everything(reader, table, partition):
+            if delivery.precedence != NOTHING and period.begin <= delivery.created_at < period.end:
+                tally.moved(None, delivery)
+    require_held(reader, partitions)
+    totals = [(key, cell) for key, cell in tally.cells() if key.startswith(TOTAL)]
+    return TotalsPart(tuple(partitions), totals)
+
+
+def _everything(reader: Reader, table: Deliveries, partition: int) -> AsyncIterator[tuple[bytes, Delivery]]:
+    def scan(limit: int, after: bytes | None) -> list[tuple[bytes, Delivery]]:
+        require_held(reader, [partition])
+        return reader.scan(table, partition, b"", limit, after)
+
+    return _paged(scan)
 
 
 def _cells(reader: Reader, table: Cells, partition: int) -> AsyncIterator[tuple[bytes, Cell]]:

@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-__all__ = ["HOP_HEADER", "Ask", "Asking", "Unreachable"]
+__all__ = ["ASK_TIMEOUT_S", "HOP_HEADER", "Ask", "Asking", "Unreachable"]
 
 log = logging.getLogger(__name__)
 

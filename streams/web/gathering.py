@@ -23,12 +23,14 @@ from streams.domain.placement import partition_of
 from streams.engine.reading import Reader
 from streams.web import answers
 from streams.web.answers import Cells, Deliveries, ListPart, NotHeld, TotalsPart
-from streams.web.asking import Ask, Unreachable
+from streams.web.asking import ASK_TIMEOUT_S, Ask, Unreachable
 from streams.web.problems import UNKNOWN_MESSAGE, Problem, partitions_unavailable, unknown_message
-from streams.web.queries import Listing, cursor, join
+from streams.web.queries import Listing, Period, cursor, join
 
 INTERNAL_LIST = "/v1/internal/messages"
 INTERNAL_TOTALS = "/v1/internal/totals"
+SCAN_TIMEOUT_S = 60.0
+"""A worker reads all its records to count those of a period."""
 
 
 class Part(Protocol):
@@ -90,12 +92,14 @@ class Gathering:
         items = [msgspec.Raw(item) for _, item in rows if item is not None]
         return msgspec.json.encode({"items": items, "nextCursor": cursor(_place(rows[-1])) if more else None})
 
-    async def totals(self) -> bytes:
-        """Return the statistics of all messages as JSON."""
+    async def totals(self, period: Period | None = None) -> bytes:
+        """Return the statistics of all messages, or those created in a period, as JSON."""
+        more = "" if period is None else period.query()
         parts = await self._scatter(
             TotalsPart,
-            self.totals_part,
-            lambda partitions: f"{INTERNAL_TOTALS}?partitions={quote(join(partitions))}",
+            lambda partitions: self.totals_part(partitions, period),
+            lambda partitions: f"{INTERNAL_TOTALS}?partitions={quote(join(partitions))}{more}",
+            ASK_TIMEOUT_S if period is None else SCAN_TIMEOUT_S,
         )
         return msgspec.json.encode(statistics.totals(cell for part in parts for cell in part.cells))
 
@@ -103,8 +107,10 @@ class Gathering:
         """Return this worker's share of a list."""
         return await answers.newest(self.reader, self.deliveries, partitions, listing)
 
-    async def totals_part(self, partitions: Sequence[int]) -> TotalsPart:
+    async def totals_part(self, partitions: Sequence[int], period: Period | None) -> TotalsPart:
         """Return this worker's share of the statistics."""
+        if period is not None:
+            return await answers.period_totals(self.reader, self.deliveries, partitions, period)
         return await answers.totals(self.reader, self.period_stats, partitions)
 
     def unavailable(self, missing: Iterable[int]) -> Problem:
@@ -145,13 +151,14 @@ class Gathering:
         kind: type[P],
         local: Local[P],
         path: Callable[[Sequence[int]], str],
+        within_s: float = ASK_TIMEOUT_S,
     ) -> list[P]:
         """Ask each holder for its partitions and return the parts, if together they are the whole."""
         held = self.reader.held()
         own = sorted(held & frozenset(range(self.reader.partitions)))
         asked = [_read_own(local, own)] if own else []
         for holder, partitions in self._others(held).items():
-            asked.append(self._ask_part(kind, holder, partitions, path(partitions)))
+            asked.append(self._ask_part(kind, holder, partitions, path(partitions), within_s))
         parts = [part for part in await asyncio.gather(*asked) if part is not None]
         answered = [partition for part in parts for partition in part.partitions]
         if sorted(answered) != list(range(self.reader.partitions)):
@@ -167,9 +174,11 @@ class Gathering:
                 groups[holder].append(partition)
         return groups
 
-    async def _ask_part(self, kind: type[P], holder: str, partitions: list[int], path: str) -> P | None:
+    async def _ask_part(
+        self, kind: type[P], holder: str, partitions: list[int], path: str, within_s: float
+    ) -> P | None:
         try:
-            status, body = await self.ask(holder, path)
+            status, body = await self.ask(holder, path, within_s=within_s)
             part = msgspec.msgpack.decode(body, type=kind) if status == 200 else None
         except (Unreachable, msgspec.DecodeError):
             return None

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
 
+from streams.domain.errors import MalformedRecord
 from streams.domain.statuses import NAMES, PRECEDENCE, Status
+from streams.domain.times import iso, to_ms
 from streams.web.problems import invalid_parameter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 200
 MAX_WAIT_S = 30
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?")
 _WAIT = re.compile(r"([0-9]{1,6})(ms|s)")
 ENTRY_BYTES = 9
 """An index entry of a delivery: one byte for its status, eight for how recently it changed."""
@@ -93,6 +96,40 @@ def parse_wait(values: Mapping[str, str]) -> float | None:
     if not 0 < wait_s <= MAX_WAIT_S:
         raise invalid_parameter("wait", f"wait is a duration up to {MAX_WAIT_S}s, such as 5s or 500ms.")
     return wait_s
+
+
+@dataclass(frozen=True)
+class Period:
+    """From when on, and until before when, messages were created; ms."""
+
+    begin: int
+    end: int
+
+    def query(self) -> str:
+        """Ask another worker the same."""
+        return f"&from={iso(self.begin)}&to={iso(self.end)}"
+
+
+def parse_period(values: Mapping[str, str]) -> Period | None:
+    """Read ``from`` and ``to``, both or neither: ISO 8601 with a zone, or epoch seconds or milliseconds."""
+    if "from" not in values and "to" not in values:
+        return None
+    begin, end = _moment(values, "from"), _moment(values, "to")
+    if end < begin:
+        raise invalid_parameter("to", "to is before from.")
+    return Period(begin, end)
+
+
+def _moment(values: Mapping[str, str], name: str) -> int:
+    if name not in values:
+        raise invalid_parameter(name, f"{name} is required: a period has both ends.")
+    value = values[name]
+    try:
+        return to_ms(float(value) if _NUMBER.fullmatch(value) else value, name)
+    except MalformedRecord as error:
+        raise invalid_parameter(
+            name, f"{name} is a time such as 2026-11-23T09:00:00Z (a + is written %2B): {error.problem}."
+        ) from error
 
 
 def parse_partitions(value: str | None, count: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from streams.web.asking import HOP_HEADER, Asking
 from streams.web.commands import INTERNAL_CLEANUP, Commands, Doing
 from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering
 from streams.web.problems import Problem
-from streams.web.queries import parse_listing, parse_partitions, single_values
+from streams.web.queries import parse_listing, parse_partitions, parse_period, single_values
 
 __all__ = ["mount"]
 
@@ -99,9 +99,9 @@ class Views:
         return as_json(await self.gathering.listing(parse_listing(values)))
 
     async def stats(self, request: web.Request) -> web.Response:
-        """Show the statistics of all messages."""
-        single_values(request.query, ())
-        return as_json(await self.gathering.totals())
+        """Show the statistics of all messages, or of those created in a period."""
+        period = parse_period(single_values(request.query, ("from", "to")))
+        return as_json(await self.gathering.totals(period))
 
     async def messages_part(self, request: web.Request) -> web.Response:
         """Give another worker this one's share of a list."""
@@ -111,9 +111,9 @@ class Views:
 
     async def totals_part(self, request: web.Request) -> web.Response:
         """Give another worker this one's share of the statistics."""
-        values = single_values(request.query, ("partitions",))
+        values = single_values(request.query, ("partitions", "from", "to"))
         partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
-        return as_msgpack(await self.gathering.totals_part(partitions))
+        return as_msgpack(await self.gathering.totals_part(partitions, parse_period(values)))
 
     @web.middleware
     async def explain(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -22,8 +22,8 @@ from .inputs import Ages, Json
 from .logs import Names
 
 CHECKOUT = Path(__file__).parents[2]
-#: Most of what is said of a message is due within a run, for the load dates it twenty seconds back.
-AGES = Ages(tracking_ms=40_000, retention_ms=30_000)
+#: Ten years: nothing is ever due.
+FOR_EVER = Ages(tracking_ms=315_360_000_000, retention_ms=315_360_000_000)
 READY_S = 60.0
 CAUGHT_UP_S = 120.0
 EXIT_S = 20.0
@@ -151,6 +151,7 @@ class Cluster:
     session_timeout_s: float = 6.0
     unit_records: int = 200  # many transactions, so that faults find one in flight
     standbys: int = 0
+    ages: Ages = FOR_EVER
     workers: dict[str, Worker] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -175,8 +176,8 @@ class Cluster:
             "TRACKER_SESSION_TIMEOUT": f"{self.session_timeout_s:g}s",
             "TRACKER_UNIT_RECORDS": str(self.unit_records),
             "TRACKER_STANDBYS": str(self.standbys),
-            "TRACKER_MAX_TRACKING": f"{AGES.tracking_ms}ms",
-            "TRACKER_RETENTION": f"{AGES.retention_ms}ms",
+            "TRACKER_MAX_TRACKING": f"{self.ages.tracking_ms}ms",
+            "TRACKER_RETENTION": f"{self.ages.retention_ms}ms",
             "TRACKER_SWEEP_INTERVAL": "500ms",
             "PYTHONUNBUFFERED": "1",
         }

@@ -287,7 +287,10 @@ class Message:
     def shown(self) -> Json:
         entries = sorted(
             self.entries,
-            key=lambda e: (e["at"], STATUSES.index(e["status"]), shown_id(self.id, e), e["provider"] or ""),
+            key=lambda e: (
+                *(e["at"], STATUSES.index(e["status"]), shown_id(self.id, e), e["provider"] or ""),
+                *(e["given"] is not None, e["given"] or 0),
+            ),
         )
         request = min(self.requests, key=lambda r: r["tuple"], default=None)
         record: Json = {"messageId": self.id, "tracked": request is not None}

@@ -12,12 +12,16 @@ from streams.engine.failpoints import NAMES as FAILPOINTS
 
 from . import views
 from .checker import Report, check, expected_of
-from .cluster import AGES, READY_S, Cluster, FaultRunError, Worker, until
+from .cluster import READY_S, Cluster, FaultRunError, Worker, until
+from .inputs import Ages
 from .load import Load
 from .logs import Names, read_world
 from .reference import Expected
 from .stores import wrong_stores
 from .traffic import HUGE_BYTES
+
+#: Most of what is said of a message is due within a run, for the load dates it twenty seconds back.
+AGES = Ages(tracking_ms=40_000, retention_ms=30_000)
 
 Say = Callable[[str], None]
 
@@ -98,7 +102,7 @@ def single_worker(
     rng.shuffle(plan)
     if empties:
         del plan[profile.emptied_kills :]
-    with Cluster(names, directory, session_timeout_s=2.0) as cluster:
+    with Cluster(names, directory, session_timeout_s=2.0, ages=AGES) as cluster:
         cluster.create_topics()
         with Load(names, seed, profile.records_per_second) as load:
             worker = cluster.worker("w0")
@@ -139,7 +143,7 @@ def three_workers(
     """
     rng = random.Random(seed)
     began = time.monotonic()
-    with Cluster(names, directory, standbys=standbys) as cluster:
+    with Cluster(names, directory, standbys=standbys, ages=AGES) as cluster:
         cluster.create_topics()
         faults = Faults(cluster, rng)
         with Load(names, seed, profile.records_per_second) as load:

@@ -1,10 +1,13 @@
 """Statistics of all messages, added up over the partitions of all workers."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from aiohttp import web
 
 from streams.domain.statistics import Cell
+from streams.domain.times import iso
 from streams.web.answers import TotalsPart
 
 from .workers import NOBODY, Data, Group
@@ -96,10 +99,54 @@ async def test_no_messages_are_no_error(group: Group) -> None:
     assert (reply.status, reply.json["totalMessages"], reply.json["averageDeliveryTime"]) == (200, 0, 0)
 
 
-async def test_a_period_is_not_taken_for_all_time(group: Group) -> None:
-    """A parameter that is not understood is refused, not passed over."""
+async def test_a_period_counts_what_was_created_in_it(group: Group) -> None:
+    """From its begin on, until before its end, wherever the messages are; times in any of their forms."""
+    workers = await group.start([[0, 1], [2, 3], [4, 5]])
+    fill(group.data)
+    group.data.mark("m-12", stopped=True)
+    group.data.mark("unknown", stopped=False)
+    begin, end = T0 + 10, T0 + 20
+
+    asked = [
+        f"from={begin}&to={end}",
+        f"from={begin / 1000}&to={end / 1000}",
+        f"from={iso(begin)}&to={iso(end)}",
+    ]
+    replies = [
+        await group.get(worker, f"/v1/stats?{query}") for worker, query in zip(workers, asked, strict=True)
+    ]
+
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    said = replies[0].json
+    assert said["totalMessages"] == 9
+    assert [said["byStatus"][status] for status in ("SENT", "DELIVERED", "FAILED")] == [4, 4, 1]
+    everything = (await group.get(workers[0], f"/v1/stats?from=0&to={T0 + 99}")).json
+    assert everything["totalMessages"] == 59
+    assert everything["byStatus"] | {"SENT": 0} == (await totals_of(group))["byStatus"] | {"SENT": 0}
+
+
+async def totals_of(group: Group) -> Any:
+    return (await group.get(group.workers[0], "/v1/stats")).json
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("from=0", "to"),
+        ("to=0", "from"),
+        ("from=2&to=1", "to"),
+        ("from=yesterday&to=1", "from"),
+        ("from=2026-11-23T09:00:00&to=1", "from"),
+        ("from=0&to=1e99", "to"),
+        ("from=0&to=999999999999999", "to"),
+        ("from=0&to=1&by=sent", "by"),
+    ],
+)
+async def test_a_period_that_is_none_is_refused(group: Group, query: str, field: str) -> None:
+    """A filter that is passed over would give a wrong answer."""
     (worker,) = await group.start([range(6)])
 
-    reply = await group.get(worker, "/v1/stats?from=2026-01-01T00:00:00Z")
+    reply = await group.get(worker, f"/v1/stats?{query}")
 
-    assert (reply.status, reply.json["field"]) == (400, "from")
+    assert (reply.status, reply.json["field"]) == (400, field)
