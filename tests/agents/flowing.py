@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from agents.flows import Flow, RequestFlow, Tables
 from streams.domain.delivery import Delivery, merge
 from streams.domain.lifetimes import Lifetimes
-from streams.domain.statistics import Cell
+from streams.domain.statistics import TOTAL, Cell, DeliveryStats, totals
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.units import TableLike, Unit
@@ -143,6 +145,11 @@ class Partition:
 
     def delivery(self, message_id: str = "m-1") -> Delivery:
         return DELIVERIES.decode(self.stored["deliveries"][message_id.encode()])
+
+    def totals(self) -> DeliveryStats:
+        """How all deliveries stand; without when that last changed."""
+        stand = totals((key, cell) for key, cell in self.cells().items() if key.startswith(TOTAL))
+        return msgspec.structs.replace(stand, last_updated=None)
 
     def cells(self) -> dict[bytes, Cell]:
         """All cells that count anything."""

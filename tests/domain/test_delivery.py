@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.domain.attempts import Failure
@@ -32,6 +32,7 @@ def made_of(said: list[tuple[Callback | Track, int]]) -> Delivery:
     return delivery
 
 
+@settings(max_examples=2_500, deadline=None)
 @given(histories())
 def test_a_delivery_is_what_the_law_makes_of_the_set(said: list[tuple[Callback | Track, int]]) -> None:
     """What is kept beside the history equals a recomputation from the whole set."""
@@ -60,6 +61,7 @@ def shown_error(error: Failure | None) -> Any:
     return {"code": error.code, "message": error.message} | details
 
 
+@settings(max_examples=600, deadline=None)
 @given(histories(), st.data())
 def test_any_order_and_any_repetition_give_the_same_delivery(
     said: list[tuple[Callback | Track, int]], data: st.DataObject

@@ -37,6 +37,10 @@ from .inputs import (
 ARRIVED = frozenset(("DELIVERED", "READ", "CLICKED"))
 
 
+#: What one topic says of a message: input id, record, and what it says.
+Queue = deque[tuple[str, Raw, Json]]
+
+
 @dataclass(frozen=True)
 class Forward:
     """The copy that must be made, once, of a misplaced input."""
@@ -80,8 +84,28 @@ def expect(
             timer's request that is absent came too early or too late, and changed nothing.
     """
     expected = Expected()
-    logs: dict[str, dict[str, deque[tuple[str, Raw, Json]]]] = {"requests": {}, "statuses": {}}
-    for stream, records in (("requests", requests), ("statuses", statuses)):
+    logs = readable(partition, partitions, {"requests": requests, "statuses": statuses}, expected)
+    for message_id in logs["requests"] | logs["statuses"]:
+        queues = {stream: log.get(message_id, deque()) for stream, log in logs.items()}
+        message = Message(message_id, ages)
+        told = (order or {}).get(message_id, ())
+        for input_id, raw, body in interleave(queues, told, expected.unordered):
+            if "timer" in body and input_id not in told:
+                expected.outcomes[input_id] = "repeated"
+            else:
+                message.apply(input_id, raw, body, expected)
+        left = message.record or message.marker()
+        if left:
+            expected.records[message_id] = left
+    return expected
+
+
+def readable(
+    partition: int, partitions: int, topics: Mapping[str, Iterable[Raw]], expected: Expected
+) -> dict[str, dict[str, Queue]]:
+    """Return what can be read and lies in its place, by stream and message; note what becomes of the rest."""
+    logs: dict[str, dict[str, Queue]] = {"requests": {}, "statuses": {}}
+    for stream, records in topics.items():
         for raw in records:
             input_id = f"{stream}-{raw.partition}-{raw.offset}"
             try:
@@ -99,24 +123,14 @@ def expect(
                 expected.forwarded[source] = Forward(input_id, home, key, raw)
                 continue
             logs[stream].setdefault(message_id, deque()).append((input_id, raw, body))
-    for message_id in logs["requests"] | logs["statuses"]:
-        queues = {stream: log.get(message_id, deque()) for stream, log in logs.items()}
-        message = Message(message_id, ages)
-        told = (order or {}).get(message_id, ())
-        for input_id, raw, body in interleave(queues, told, expected.unordered):
-            if "timer" in body and input_id not in told:
-                expected.outcomes[input_id] = "repeated"
-            else:
-                message.apply(input_id, raw, body, expected)
-        expected.records[message_id] = message.record or message.marker()
-    return expected
+    return logs
 
 
 def interleave(
-    queues: dict[str, deque[tuple[str, Raw, Json]]], order: Sequence[str], unordered: list[str]
+    queues: dict[str, Queue], order: Sequence[str], unordered: list[str]
 ) -> Iterator[tuple[str, Raw, Json]]:
     requests = queues["requests"]
-    while requests and "ends" in requests[0][2] and requests[0][0] not in order:
+    while requests and {"ends", "timer"} & requests[0][2].keys() and requests[0][0] not in order:
         yield requests.popleft()  # nothing tells of the end of what had not begun, so it was the first
     for input_id in order:
         queue = queues.get(input_id.split("-")[0], deque())
