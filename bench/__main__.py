@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bench import latency, reports, restore, rounds, soak
+from bench import due, latency, reports, restore, rounds, soak
 from bench.brokers import broker
 from bench.ours import BenchFailed
 from streams.kafka.errors import EmbeddedKafkaError
@@ -96,6 +96,16 @@ def restore_alone(json_path: Path | None, messages: int) -> None:
 def soak_alone(json_path: Path | None, callbacks: int) -> None:
     """Memory and the collector's share over many callbacks."""
     single("soak", lambda url: soak.measure(url, callbacks), json_path)
+
+
+@bench.command("due")
+@click.option("--messages", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--rate", type=click.IntRange(2), default=LATENCY_RATE, show_default=True)
+@click.option("--seconds", type=float, default=LATENCY_S, show_default=True)
+@click.pass_obj
+def due_alone(json_path: Path | None, messages: int, rate: int, seconds: float) -> None:
+    """Many messages that are due at once: how fast they expire, and what others notice of it."""
+    single("due", lambda url: due.measure(url, messages, rate, seconds), json_path)
 
 
 def single(name: str, measure: Any, json_path: Path | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.brokers import fresh_place, make_topics
+from bench.brokers import ANSWER_S, fresh_place, make_topics
 from bench.ours import BenchFailed, until_ready, worker
 from streams.demo.places import Place
 from streams.demo.producing import bootstrap_servers
@@ -21,10 +21,10 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
 
 class Event(msgspec.Struct, rename="camel", gc=False):
+    type: str
     # workers tell of themselves in the same topic
     message_id: str = ""
-    type: str
-    current_status: str
+    current_status: str = ""
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Reader:
 
     bootstrap: str
     place: Place
+    name: str
 
     def __post_init__(self) -> None:
         self.seen: dict[tuple[str, str], float] = {}
@@ -52,7 +53,10 @@ class Reader:
             }
         )
         topic, decode = self.place.events, msgspec.json.Decoder(Event).decode
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(self.place.partitions)])
+        places = [TopicPartition(topic, number) for number in range(self.place.partitions)]
+        for place in places:
+            place.offset = consumer.get_watermark_offsets(place, timeout=ANSWER_S)[1]
+        consumer.assign(places)
         self.assigned.set()
         while not self.stopped.is_set():
             for message in consumer.consume(500, 0.002):
@@ -60,7 +64,7 @@ class Reader:
                     continue
                 now = time.perf_counter()
                 event = decode(message.value())
-                if event.type == "status.updated":
+                if event.type == "status.updated" and event.message_id.startswith(self.name):
                     self.seen[event.message_id, event.current_status] = now
         consumer.close()
 
@@ -72,22 +76,29 @@ def measure(url: str, rate: int, seconds: float) -> dict[str, float]:
     """
     place = fresh_place("latency")
     make_topics(url, place)
-    bootstrap = bootstrap_servers(url)
     with worker(url, place) as process:
         until_ready(process)
-        reader = Reader(bootstrap, place)
-        reader.thread.start()
-        reader.assigned.wait(10)
-        try:
-            produced = _produce(bootstrap, place, rate, WARM_S + seconds)
-            _until_read(reader, len(produced))
-        finally:
-            reader.stopped.set()
-            reader.thread.join(10)
+        return measure_now(url, place, rate, seconds)
+
+
+def measure_now(url: str, place: Place, rate: int, seconds: float, name: str = "lat") -> dict[str, float]:
+    """Do so on a worker that runs already; `name` begins the ids of the messages."""
+    bootstrap = bootstrap_servers(url)
+    reader = Reader(bootstrap, place, name)
+    reader.thread.start()
+    reader.assigned.wait(10)
+    try:
+        produced = _produce(bootstrap, place, rate, WARM_S + seconds, name)
+        _until_read(reader, len(produced))
+    finally:
+        reader.stopped.set()
+        reader.thread.join(10)
     return _quantiles(produced, reader.seen)
 
 
-def _produce(bootstrap: str, place: Place, rate: int, seconds: float) -> dict[tuple[str, str], float]:
+def _produce(
+    bootstrap: str, place: Place, rate: int, seconds: float, name: str
+) -> dict[tuple[str, str], float]:
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "partitioner": "murmur2_random"})
     encode, topic = msgspec.json.Encoder().encode, place.inputs["statuses"]
     produced: dict[tuple[str, str], float] = {}
@@ -97,9 +108,9 @@ def _produce(bootstrap: str, place: Place, rate: int, seconds: float) -> dict[tu
         while sent < elapsed * rate:
             number, second = divmod(sent, 2)
             status = "DELIVERED" if second and number >= behind else "SENT"
-            message_id = f"lat-{number - behind if status == 'DELIVERED' else number}"
+            message_id = f"{name}-{number - behind if status == 'DELIVERED' else number}"
             if second and status == "SENT":  # nothing was sent a second ago yet
-                message_id = f"early-{number}"
+                message_id = f"{name}-early-{number}"
             value = {
                 "messageId": message_id,
                 "status": status,
