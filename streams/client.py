@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -33,6 +33,7 @@ __all__ = [
     "MessageEvent",
     "TrackerProblem",
     "TrackingRecord",
+    "Webhook",
 ]
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,24 @@ class DeliveryReport(Shown, frozen=True):
     delivered_at_inferred: bool = False
 
 
+class Webhook(Shown, frozen=True):
+    """Where a message is to be told of.
+
+    Attributes:
+        events: the types that are told; all, if there are none.
+        secret, headers: what the sender needs; never shown.
+        timeout: how long the receiver may take, ms.
+        retries: how often it is tried again.
+    """
+
+    url: str
+    events: list[str] = []
+    secret: str | None = None
+    headers: dict[str, str] = {}
+    timeout: int | None = None
+    retries: int | None = None
+
+
 class HistoryDetails(Shown, frozen=True):
     """What else an entry of the history says."""
 
@@ -124,6 +143,7 @@ class TrackingRecord(Shown, frozen=True):
     metadata: dict[str, Any] = {}
     history_folded: int = 0
     erased: bool = False
+    webhooks: list[Webhook] = []
 
 
 class DeliveryStats(Shown, frozen=True):
@@ -277,6 +297,7 @@ class DeliveryTracker:
         *,
         initial_status: Status | None = None,
         metadata: Mapping[str, Any] | None = None,
+        webhooks: Sequence[Webhook] | None = None,
         channel: str | None = None,
         tenant: str | None = None,
         created_at: datetime | None = None,
@@ -290,6 +311,7 @@ class DeliveryTracker:
             "provider": provider,
             "initialStatus": initial_status,
             "metadata": metadata,
+            "webhooks": webhooks,
             "channel": channel,
             "tenant": tenant,
             "createdAt": created_at or datetime.now(UTC),

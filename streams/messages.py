@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 
-from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Track
+from streams.domain.attempts import Text
+from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Track, Webhook
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.reports import DeliveryReport
 from streams.domain.statuses import Source, Status
@@ -79,10 +81,22 @@ class StatusCallback(Callback, gc=False, rename="camel"):
     failed_at: WireTime | None = None  # type: ignore[assignment]
 
 
+class WebhookRequest(msgspec.Struct, gc=False, rename="camel"):
+    """Where a track request wants its message told; `timeout` in ms."""
+
+    url: Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+    events: Annotated[list[Text], msgspec.Meta(max_length=50)] | None = None
+    secret: Text | None = None
+    headers: dict[Text, Annotated[str, msgspec.Meta(max_length=4_096)]] | None = None
+    timeout: Annotated[int, msgspec.Meta(ge=1, le=120_000)] | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+
+
 class TrackRequest(Track, gc=False, rename="camel", tag_field="type", tag="track"):
     """Value of ``requests``: a track request with times as they may be written."""
 
     created_at: WireTime | None = None  # type: ignore[assignment]
+    webhooks: Annotated[list[WebhookRequest], msgspec.Meta(max_length=10)] | None = None  # type: ignore[assignment]
 
 
 def _reader(decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> Callable[[bytes | None], T]:
@@ -143,7 +157,24 @@ def _narrow_request(request: Any) -> Request:
         request.created_at = to_ms(request.created_at, "createdAt")
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
+    if request.webhooks is not None:
+        request.webhooks = [_narrow_webhook(n, said) for n, said in enumerate(request.webhooks)]  # type: ignore[misc]
     return request
+
+
+def _narrow_webhook(number: int, said: Any) -> Webhook:
+    """Check the address; what is secret is let go."""
+    field = f"webhooks[{number}].url"
+    try:
+        parts = urlsplit(said.url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MalformedRecord("invalid-value", field, "Expected a URL such as https://example.com/hook")
+    if "@" in parts.netloc:
+        raise MalformedRecord("invalid-value", field, "Expected no user or password; send them as a header")
+    return Webhook(said.url, said.events or None, said.timeout, said.retries)
 
 
 read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)

@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from streams.client import DeliveryTracker, MessageError, MessageEvent, TrackerProblem
+from streams.client import DeliveryTracker, MessageError, MessageEvent, TrackerProblem, Webhook
 from streams.domain.statuses import Status
 from tests.faults.cluster import Cluster, Worker, until
 from tests.faults.logs import Names, read_topic
@@ -509,30 +510,26 @@ async def test_options_are_settings_of_the_workers(
     assert await tracker.get_tracking_record(message_id) == record
 
 
-async def test_webhooks_are_not_sent_yet(cluster: Cluster, tracker: DeliveryTracker, message_id: str) -> None:
-    """A request that names some is taken without them; their secrets are in no record and no event."""
-    said = {
-        "type": "track",
-        "messageId": message_id,
-        "phoneNumber": PHONE,
-        "templateId": "otp",
-        "provider": "solapi",
-        "webhooks": [
-            {"url": "http://127.0.0.1:1/hook", "secret": "whsec_hidden", "timeout": 1, "retries": 0}
-        ],
-    }
+async def test_webhooks_are_kept_and_not_sent_yet(
+    cluster: Cluster, tracker: DeliveryTracker, message_id: str
+) -> None:
+    """The record shows them without what is secret, which is in no event and no table."""
     heard = Heard(tracker, message_id, "tracking:started")
-    producer = Producer({"bootstrap.servers": cluster.names.bootstrap, "partitioner": "murmur2_random"})
-    producer.produce(cluster.names.input("requests"), json.dumps(said), message_id)
-    assert producer.flush(30) == 0
+    secret = {"secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
+    hook = Webhook("http://127.0.0.1:1/hook", ["message.*"], timeout=1_000, retries=0)
+
+    await tracked(tracker, message_id, webhooks=[msgspec.structs.replace(hook, **secret)])
     await heard.until("tracking:started")
 
     record = await tracker.get_tracking_record(message_id)
     assert record is not None
-    assert record.tracked
+    assert record.webhooks == [hook]
     for topic in (f"{cluster.names.prefix}events", cluster.names.changelog("deliveries")):
         logs = await asyncio.to_thread(read_topic, cluster.names, topic)
-        assert b"whsec_hidden" not in b"".join(raw.value or b"" for log in logs.values() for raw in log)
+        assert b"hidden" not in b"".join(raw.value or b"" for log in logs.values() for raw in log)
+    with pytest.raises(TrackerProblem) as refused:
+        await tracked(tracker, message_id, webhooks=[hook, Webhook("file:///etc/passwd")])
+    assert (refused.value.status, refused.value.field) == (400, "webhooks[1].url")
 
 
 def test_the_example_calls_each_method(cluster: Cluster) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "Request",
     "Stop",
     "Track",
+    "Webhook",
     "end",
     "erase",
     "merge",
@@ -93,6 +94,21 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     template_id: Text | None = None
 
 
+class Webhook(msgspec.Struct, array_like=True, gc=False):
+    """Where to tell of a message; without its secret and headers, which are not kept in the clear.
+
+    Attributes:
+        events: the types that are told; all, if there are none.
+        timeout_ms: how long the receiver may take.
+        retries: how often it is tried again.
+    """
+
+    url: str
+    events: list[str] | None = None
+    timeout_ms: int | None = None
+    retries: int | None = None
+
+
 class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="track"):
     """The request that a message be tracked; times in ms, `metadata` as JSON text by key."""
 
@@ -106,6 +122,7 @@ class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tra
     metadata: dict[Text, Any] | None = None
     created_at: int | None = None
     max_tracking_duration: Duration | None = None
+    webhooks: list[Webhook] | None = None
 
 
 class Stop(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="stop"):
@@ -143,6 +160,7 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     channel: str | None
     tenant: str | None
     tracking_ms: int = DEFAULT_TRACKING_MS
+    webhooks: list[Webhook] | None = None
 
 
 class Delivery(msgspec.Struct, array_like=True, gc=False):
@@ -521,11 +539,17 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
         request.channel,
         request.tenant,
         request.max_tracking_duration or DEFAULT_TRACKING_MS,
+        request.webhooks or None,
     )
     if delivery.request is not None and request_order(said) >= request_order(delivery.request):
         return False
     delivery.request = said
     return True
+
+
+def _webhook_order(webhook: Webhook) -> tuple[object, ...]:
+    optional = (webhook.timeout_ms, webhook.retries)
+    return webhook.url, webhook.events or [], *((-1 if number is None else number) for number in optional)
 
 
 def request_order(request: Request) -> tuple[object, ...]:
@@ -537,6 +561,7 @@ def request_order(request: Request) -> tuple[object, ...]:
         (request.channel is not None, request.channel or ""),
         (request.tenant is not None, request.tenant or ""),
         request.tracking_ms,
+        [_webhook_order(webhook) for webhook in request.webhooks or ()],
         # the last, for once it is erased it must not have mattered
         request.phone_number or "",
     )

@@ -80,6 +80,15 @@ class HistoryEntry(Shown):
     details: Details | None = None
 
 
+class ShownWebhook(Shown):
+    """Where a message is told of; `timeout` in ms."""
+
+    url: str
+    events: list[str] | None = None
+    timeout: int | None = None
+    retries: int | None = None
+
+
 class TrackingRecord(Shown):
     """All that is known of one message."""
 
@@ -99,6 +108,7 @@ class TrackingRecord(Shown):
     metadata: dict[str, msgspec.Raw] | None = None
     history_folded: int = 0
     erased: bool = False
+    webhooks: list[ShownWebhook] | None = None
 
 
 def report(message_id: str, delivery: Delivery) -> DeliveryReport:
@@ -151,7 +161,17 @@ def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
         shown.metadata,
         delivery.folded,
         delivery.erased,
+        _shown_webhooks(delivery),
     )
+
+
+def _shown_webhooks(delivery: Delivery) -> list[ShownWebhook] | None:
+    if delivery.request is None or not delivery.request.webhooks:
+        return None
+    return [
+        ShownWebhook(webhook.url, webhook.events, webhook.timeout_ms, webhook.retries)
+        for webhook in delivery.request.webhooks
+    ]
 
 
 def _shown_error(error: Failure) -> ShownError:

@@ -383,6 +383,39 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
         "createdAt",
     ),
 ]
+WEBHOOKS: list[tuple[Any, str, str]] = [
+    ({}, "wrong-type", "webhooks"),
+    ([{"url": "https://a.example"}] * 11, "invalid-value", "webhooks"),
+    ([{"events": []}], "missing-field", "webhooks[0].url"),
+    ([{"url": ""}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://example.com/" + "x" * 2_048}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://a.example"}, {"url": "ftp://a.example"}], "invalid-value", "webhooks[1].url"),
+    ([{"url": "https:///path"}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://a.example:99999"}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://[::1"}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://user:secret@a.example"}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://a.example", "timeout": 0}], "invalid-value", "webhooks[0].timeout"),
+    ([{"url": "https://a.example", "retries": 21}], "invalid-value", "webhooks[0].retries"),
+    ([{"url": "https://a.example", "headers": {"X": 1}}], "wrong-type", "webhooks[0].headers[...]"),
+]
+MALFORMED += [
+    ("requests", request(webhooks=webhooks).value, code, field) for webhooks, code, field in WEBHOOKS
+]
+
+
+def test_webhooks_are_kept_without_what_is_secret(partition: Partition) -> None:
+    """Of several requests those of the one that counts; no secret, header or password is stored or told."""
+    hook = {"url": "https://a.example/x?y#z", "events": ["message.*"], "timeout": 120_000, "retries": 0}
+    secret = {"secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
+    partition.ask(request(createdAt=NOON + 1, webhooks=[{"url": "http://later.example"}]))
+    partition.ask(request(createdAt=NOON, webhooks=[hook | secret, {"url": "http://[::1]:8080"}]))
+
+    shown = json.loads(encode(record_view("m-1", partition.delivery())))
+
+    assert shown["webhooks"] == [hook, {"url": "http://[::1]:8080"}]
+    assert b"hidden" not in partition.stored["deliveries"][b"m-1"]
+    assert b"hidden" not in b"".join(event.value or b"" for event in partition.events)
+    assert partition.ask(request(createdAt=NOON, webhooks=[hook | secret])).counts["amended"] == 2
 
 
 @pytest.mark.parametrize(("stream", "value", "code", "field"), MALFORMED)

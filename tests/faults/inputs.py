@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -119,7 +120,33 @@ def parse_request(body: Json) -> Json:
     out["given"] = moment(body, "createdAt")
     out["duration"] = whole(body, "maxTrackingDuration", 2**53)
     out["metadata"] = mapping(body, "metadata")
+    out["webhooks"] = [webhook(said) for said in sequence(body, "webhooks", 10) or ()]
     return out | {"id": "track", "attempt": None, "source": "system"} | dict.fromkeys(MARKS)
+
+
+def webhook(said: Any) -> Json:
+    """What is kept of a webhook: not its secret, nor its headers."""
+    if not isinstance(said, dict):
+        raise Malformed("wrong-type")
+    url = words(said, "url")
+    found = re.fullmatch(r"https?://([^/?#]+)([/?#].*)?", url)
+    if not found or "@" in found[1] or len(url) > 2048:
+        raise Malformed("invalid-value")
+    text(said, "secret")
+    mapping(said, "headers")
+    out = {"url": url, "events": sequence(said, "events", 50) or None}
+    out["timeout"] = whole(said, "timeout", 120_001)
+    out["retries"] = whole(said, "retries", 21, least=0)
+    return present(out)
+
+
+def sequence(body: Json, name: str, most: int) -> list[Any] | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, list):
+        raise Malformed("wrong-type")
+    if value is not None and len(value) > most:
+        raise Malformed("invalid-value")
+    return value
 
 
 def words(body: Json, name: str) -> str:
@@ -145,13 +172,13 @@ def status_of(value: str | None) -> str | None:
     return value
 
 
-def whole(body: Json, name: str, limit: int) -> int | None:
+def whole(body: Json, name: str, limit: int, least: int = 1) -> int | None:
     value = body.get(name)
     if value is None:
         return None
     if type(value) is not int:
         raise Malformed("wrong-type")
-    if not 1 <= value < limit:
+    if not least <= value < limit:
         raise Malformed("invalid-value")
     return value
 

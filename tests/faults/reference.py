@@ -322,6 +322,7 @@ class Message:
         record["expiresAt"] = iso(created_at + request["duration"]) if request else None
         record["metadata"] = {key: json.loads(said[1]) for key, said in self.metadata.items()} or None
         record["statusHistory"] = [shown_entry(self.id, e) for e in entries]
+        record["webhooks"] = request["webhooks"] if request else None
         record["deliveryReport"] = self.report(record, entries, tries, speaks)
         return present(without_the_personal(record) if self.erased else record)
 
@@ -395,13 +396,18 @@ def make_request(body: Json, created_at: int, ages: Ages) -> Json:
     duration = body["duration"] or ages.tracking_ms
     order = (
         *(created_at, body["templateId"], body["provider"], *optional),
-        *(duration, body["phoneNumber"]),
+        *(duration, [webhook_order(said) for said in body["webhooks"]], body["phoneNumber"]),
     )
     return {name: body[name] for name in names} | {
         "createdAt": created_at,
         "tuple": order,
         "duration": duration,
+        "webhooks": body["webhooks"] or None,
     }
+
+
+def webhook_order(said: Json) -> tuple[Any, ...]:
+    return said["url"], said.get("events", []), said.get("timeout", -1), said.get("retries", -1)
 
 
 REASONS = {

@@ -97,7 +97,7 @@ class Lifecycle:
             "templateId": rng.choice(("otp", "notice")),
             "provider": self.provider,
             "createdAt": iso(self.now),
-            "webhooks": [{"url": "https://example.com/hook"}],
+            "webhooks": [{"url": "https://example.com/hook", "secret": "whsec_x", "headers": {"a": "b"}}],
             "metadata": {"campaign": rng.choice("abc"), "tags": ["x", {"y": rng.randrange(3)}]},
         }
         for name, value in (
@@ -132,8 +132,10 @@ class Lifecycle:
         rng = self.rng
         earlier = {"createdAt": iso(self.now - rng.randrange(1, 5_000))}
         metadata = {"metadata": {"campaign": rng.choice("abc"), "more": None, "후속": rng.random() < 0.5}}
+        webhook = {"url": "http://[::1]:8080/?a=b", "events": ["message.*"], "timeout": 5, "retries": 0}
+        webhooks = {"webhooks": rng.choice(([], [webhook], [webhook, {"url": "https://example.com"}]))}
         further = {"initialStatus": rng.choice(("SENT", "QUEUED", "DELIVERED"))}
-        return said | rng.choice((earlier, metadata, further, {}))
+        return said | rng.choice((earlier, metadata, further, webhooks, {}))
 
     def status(self, status: str, n: int, attempt: int | None) -> Json:
         rng = self.rng
@@ -240,5 +242,13 @@ MALFORMED_REQUESTS = (
     _track(initialStatus="NEW"),
     _track(createdAt="2026-11-23 09:00"),
     _track(maxTrackingDuration=0),
+    _track(webhooks={}),
+    _track(webhooks=[{"url": "https://example.com"}] * 11),
+    _track(webhooks=["https://example.com"]),
+    _track(webhooks=[{}]),
+    _track(webhooks=[{"url": "ftp://example.com"}]),
+    _track(webhooks=[{"url": "https://user:word@example.com"}]),
+    _track(webhooks=[{"url": "https://example.com", "timeout": 0}]),
+    _track(webhooks=[{"url": "https://example.com", "retries": 21}]),
     _track(provider="p" * 257),
 )
