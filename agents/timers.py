@@ -8,6 +8,8 @@ import socket
 import time
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+
 from agents.sweeping import Sweep, Sweeper
 from streams.app import app, lanes, settings
 from streams.domain.placement import partition_of
@@ -20,6 +22,7 @@ from tables.deliveries import deliveries
 log = logging.getLogger(__name__)
 
 START_POLL_S: Final = 0.1
+TELL_S: Final = 3.0
 
 topics = names(settings.topic_prefix)
 worker_id = f"{socket.gethostname()}:{settings.web_port}"
@@ -34,8 +37,12 @@ sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 
 
 async def sweep() -> None:
-    """Ask for what is due."""
-    await tell_of(await sweeper.on_timer(now_ms()))
+    """Ask for what is due; if that fails, it is due the next time still."""
+    try:
+        await tell_of(await sweeper.on_timer(now_ms()))
+    except (KafkaError, LookupError) as error:
+        # the broker is away, or a partition has just gone: nothing was applied that was not committed
+        log.warning("what is due could not be asked for: %r", error)
 
 
 async def clean_up(within_s: float) -> Sweep:
@@ -77,7 +84,9 @@ async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None
     key = worker_id.encode()
     record = (key, encode(event), event_headers(event, key), None)
     try:
-        await app.produce(topics.events, partition_of(key, settings.partitions), [record])
+        # a worker that is told to stop must not wait for a broker that has gone
+        async with asyncio.timeout(TELL_S):
+            await app.produce(topics.events, partition_of(key, settings.partitions), [record])
     except Exception as error:
         # it changes nothing that nobody hears of it
         log.warning("%s could not be told: %r", type_, error)

@@ -485,12 +485,19 @@ class DeliveryTracker:
         raise TrackerProblem(answer.status, problem)
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
-        """Tell the listeners what comes, in the order of each partition, until cancelled."""
-        async for record in consumer:
-            try:
-                self._tell(msgspec.json.decode(record.value))
-            except Exception:
-                log.exception("event at %s/%s/%s", record.topic, record.partition, record.offset)
+        """Tell the listeners what comes, in the order of each partition, until cancelled.
+
+        A broker that is away is waited for. What cannot be waited for ends it, and is told as `error`.
+        """
+        try:
+            async for record in consumer:
+                try:
+                    self._tell(msgspec.json.decode(record.value))
+                except Exception:
+                    log.exception("event at %s/%s/%s", record.topic, record.partition, record.offset)
+        except Exception as error:
+            log.exception("listening has ended; stop() and start() begin anew")
+            self.emit("error", error)
 
     def _tell(self, event: dict[str, Any]) -> None:
         name = event["type"].replace(".", ":", 1)

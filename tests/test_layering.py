@@ -39,6 +39,7 @@ ALLOWED = {
     },
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
+        "aiokafka",
         "msgspec",
         "streams.app",
         "streams.domain",

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -66,6 +66,7 @@ class Gathering:
     deliveries: Deliveries
     period_stats: Cells
     ask: Ask
+    scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def record(self, message_id: str, *, asked_by_worker: bool) -> bytes:
         """Return the tracking record as JSON."""
@@ -110,7 +111,9 @@ class Gathering:
     async def totals_part(self, partitions: Sequence[int], period: Period | None) -> TotalsPart:
         """Return this worker's share of the statistics."""
         if period is not None:
-            return await answers.period_totals(self.reader, self.deliveries, partitions, period)
+            # one after the other: each reads all that this worker holds
+            async with self.scanning:
+                return await answers.period_totals(self.reader, self.deliveries, partitions, period)
         return await answers.totals(self.reader, self.period_stats, partitions)
 
     def unavailable(self, missing: Iterable[int]) -> Problem:
