@@ -1,14 +1,16 @@
 """What a worker asks for by itself, when the time of a message has come.
 
 A sweep pages through the deliveries that are due and produces a request for each, to the topic that all
-requests come in by; it goes on to the next page when the lane has committed them, so it never asks for more
-than the lane can do, and what else comes in takes its turns between two pages.
+requests come in by; a page is followed by one of another partition, and the next one of the same partition
+comes when the lane has committed it. So no lane is asked for more than it can do, none waits for another, and
+what else comes in has its turn between two pages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,11 +32,6 @@ PAGE: Final = 500
 ANSWER_S: Final = 10.0
 """How long the lane may take for a page; then the partition is left for the next sweep."""
 
-FULL_EVERY: Final = 12
-"""Sweeps after which one begins at the very first entry again. The others go on from where the last one came
-to, for RocksDB steps over all that was deleted until it has compacted it; only what was due at once when it
-came in, or when it changed, lies before that place."""
-
 KINDS: Final = {EXPIRES: Expire, REMOVED: Purge}
 
 #: Produces records to the partition of the requests; returns when the broker has acknowledged all.
@@ -46,11 +43,13 @@ class Sweep:
     """What came of a sweep.
 
     Attributes:
+        partitions: those that were swept.
         removed: records that are gone.
         expired: messages that have expired.
-        complete: whether nothing is due any more.
+        complete: whether nothing of them is due any more.
     """
 
+    partitions: frozenset[int]
     removed: int = 0
     expired: int = 0
     complete: bool = True
@@ -64,56 +63,62 @@ class Sweeper:
     deliveries: TableLike[Delivery]
     calls: Calls
     produce: ProduceRequests
-    _floors: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
-    _held: frozenset[int] = frozenset()
-    _sweeps: int = 0
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def on_timer(self, now: int) -> Sweep:
-        """Sweep what was here at the last time already: one that has just come has still to catch up."""
-        settled, self._held = self._held, self.reader.held()
-        self._sweeps += 1
-        is_full = self._sweeps % FULL_EVERY == 0
-        return await self._sweep(sorted(settled & self._held), now, lambda: False, is_full)
+    async def sweep(self, now: int, within_s: float | None = None) -> Sweep:
+        """Work off what is due; end between two pages when `within_s` are over.
 
-    async def at_once(self, now: int, is_over: Callable[[], bool]) -> Sweep:
-        """Sweep all partitions that are here, from the first entry on, until `is_over`."""
-        return await self._sweep(sorted(self.reader.held()), now, is_over, is_full=True)
+        Args:
+            now: ms; a lane that lags behind its inputs goes by how far it has come.
+        """
+        began = time.monotonic()
+        try:
+            await asyncio.wait_for(self._one.acquire(), within_s)
+        except TimeoutError:
+            return Sweep(self.reader.held(), complete=False)
+        try:
+            return await self._work_off(now, None if within_s is None else began + within_s)
+        finally:
+            self._one.release()
 
-    async def _sweep(
-        self, partitions: list[int], now: int, is_over: Callable[[], bool], is_full: bool
-    ) -> Sweep:
-        async with self._one:
-            if is_full:
-                self._floors.clear()
-            done = Sweep()
-            for partition in partitions:
-                for kind in KINDS:
-                    await self._work_off(partition, kind, now, done, is_over)
-            return done
+    async def _work_off(self, now: int, deadline: float | None) -> Sweep:
+        """Go round the partitions, a page of each at a time, until none has anything that is due."""
+        done = Sweep(self.reader.held())
+        places: dict[tuple[int, bytes], bytes | None] = {
+            (partition, kind): None for partition in sorted(done.partitions) for kind in KINDS
+        }
+        while places:
+            for (partition, kind), after in list(places.items()):
+                # reading has no end of its own to wait for
+                await asyncio.sleep(0)
+                if deadline is not None and time.monotonic() > deadline:
+                    done.complete = False
+                    return done
+                place = await self._page(partition, kind, now, after, done)
+                if place is None:
+                    del places[partition, kind]
+                else:
+                    places[partition, kind] = place
+        return done
 
-    async def _work_off(
-        self, partition: int, kind: bytes, now: int, done: Sweep, is_over: Callable[[], bool]
-    ) -> None:
-        """Ask for all that is due of one kind in one partition."""
-        place = (partition, kind)
-        while not is_over():
-            if partition not in self.reader.held():
-                self._floors.pop(place, None)
-                break
-            at = self.reader.clock(partition, now)
-            rows = self.reader.scan_index(self.deliveries, partition, kind, PAGE, self._floors.get(place))
-            last = due_by(kind, at)
-            due = [(entry, key) for entry, key in rows if entry < last]
-            if not due:
-                return
-            if not await self._ask(partition, kind, [key for _, key in due], at, done):
-                self._floors.pop(place, None)
-                break
-            self._floors[place] = b"".join(due[-1])
-            if len(due) < PAGE:
-                return
-        done.complete = False
+    async def _page(
+        self, partition: int, kind: bytes, now: int, after: bytes | None, done: Sweep
+    ) -> bytes | None:
+        """Ask for a page of what is due; return where the next one begins, None if this was the last."""
+        if partition not in self.reader.held():
+            done.complete = False
+            return None
+        at = self.reader.clock(partition, now)
+        due = self.reader.scan_index(self.deliveries, partition, kind, PAGE, after, due_by(kind, at))
+        if not due:
+            # what is held back only because the lane has still to catch up
+            held_back = self.reader.scan_index(self.deliveries, partition, kind, 1, after, due_by(kind, now))
+            done.complete &= not held_back
+            return None
+        if not await self._ask(partition, kind, [key for _, key in due], at, done):
+            done.complete = False
+            return None
+        return b"".join(due[-1])
 
     async def _ask(self, partition: int, kind: bytes, keys: list[bytes], at: int, done: Sweep) -> bool:
         """Produce a page of requests and wait until they are committed; False when that takes too long."""

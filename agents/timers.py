@@ -39,7 +39,7 @@ sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 async def sweep() -> None:
     """Ask for what is due; if that fails, it is due the next time still."""
     try:
-        await tell_of(await sweeper.on_timer(now_ms()))
+        await tell_of(await sweeper.sweep(now_ms()))
     except (KafkaError, LookupError) as error:
         # the broker is away, or a partition has just gone: nothing was applied that was not committed
         log.warning("what is due could not be asked for: %r", error)
@@ -47,8 +47,7 @@ async def sweep() -> None:
 
 async def clean_up(within_s: float) -> Sweep:
     """Ask for what is due now, in all partitions that this worker holds."""
-    deadline = time.monotonic() + within_s
-    done = await sweeper.at_once(now_ms(), lambda: time.monotonic() > deadline)
+    done = await sweeper.sweep(now_ms(), within_s)
     await tell_of(done)
     return done
 

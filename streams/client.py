@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 Listener = Callable[..., Any]
 
-DEFAULT_TIMEOUT_S: Final = 40.0
+DEFAULT_TIMEOUT_S: Final = 70.0
+CLEANUP_PAUSE_S: Final = 0.5
 PAGE: Final = 200
 #: What the seed calls the types of its events, by the status that a message has come to.
 MESSAGE_EVENT: Final = "message."
@@ -243,6 +244,7 @@ class DeliveryTracker:
         self._session: aiohttp.ClientSession | None = None
         self._listening: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -253,8 +255,11 @@ class DeliveryTracker:
 
     async def start(self) -> None:
         """Listen from now on: every event that is committed after this returns goes to the listeners."""
-        if self._listening is not None:
-            return
+        async with self._starting:
+            if self._listening is None:
+                await self._start()
+
+    async def _start(self) -> None:
         consumer = AIOKafkaConsumer(
             self._topic,
             bootstrap_servers=self._bootstrap,
@@ -263,8 +268,10 @@ class DeliveryTracker:
             auto_offset_reset="latest",
             fetch_max_wait_ms=100,
         )
-        await consumer.start()
         try:
+            await consumer.start()
+            if not consumer.assignment():
+                raise LookupError(f"there is no topic {self._topic}; is the prefix right?")
             # its place is "the end" only once it has asked where that is
             await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))
         except BaseException:
@@ -275,7 +282,7 @@ class DeliveryTracker:
         self.emit("tracker:started")
 
     async def stop(self) -> None:
-        """Listen no longer, and close what is open; the workers go on."""
+        """Listen no longer, and close what is open; the workers go on, and so do listeners that still run."""
         listening, self._listening = self._listening, None
         if listening is not None and self._consumer is not None:
             listening.cancel()
@@ -283,7 +290,6 @@ class DeliveryTracker:
                 await listening
             await self._consumer.stop()
             self.emit("tracker:stopped")
-            await self._emitter.wait_for_complete()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -420,6 +426,8 @@ class DeliveryTracker:
             removed += done.removed_count
             if done.complete:
                 return removed
+            # a worker that still catches up with its inputs keeps some back
+            await asyncio.sleep(CLEANUP_PAUSE_S)
 
     def on(self, event_name: str, listener: Listener) -> Self:
         """Call a listener at every event of a name; it may be a coroutine function."""

@@ -17,6 +17,8 @@ __all__ = ["StreamApp", "TableReader"]
 
 V = TypeVar("V")
 
+#: How long what is produced outside of transactions may take, seconds.
+PRODUCE_S = 10.0
 #: Seconds between two looks whether an idle worker should collect its garbage.
 COLLECT_S = 5.0
 
@@ -47,6 +49,8 @@ class StreamApp(faust.App):
             # compressed bytes a partition and fetch: about 2,500 callbacks under zstd
             consumer_max_fetch_size=1 << 16,
             topic_disable_leader=True,
+            # 20 minutes by default: so long a worker that stops would wait for a broker that has gone
+            producer_request_timeout=PRODUCE_S,
             topic_partitions=partitions,
             **options,
         )
@@ -132,10 +136,16 @@ class TableReader:
         return [(key, decode(value)) for key, value in page]
 
     def scan_index(
-        self, table: TableLike[Any], partition: int, prefix: bytes, limit: int, after: bytes | None = None
+        self,
+        table: TableLike[Any],
+        partition: int,
+        prefix: bytes,
+        limit: int,
+        after: bytes | None = None,
+        before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
         """Return listings by prefix, in order, each cut into entry and key."""
-        listings = self._store(table, partition).scan_index(prefix, limit, after)
+        listings = self._store(table, partition).scan_index(prefix, limit, after, before)
         width = table.format.index_bytes
         return [(listing[:width], listing[width:]) for listing in listings]
 

@@ -92,7 +92,7 @@ class Lane:
                 waiting[batch.topic] = batch.records[0].timestamp
         for topic in lagging:
             waiting.setdefault(topic, self.applied.get(topic, 0))
-        return min((now, *waiting.values()))
+        return max(0, min((now, *waiting.values())))
 
     def drop_queue(self) -> None:
         """Forget what waits; it was not applied and will be polled again."""

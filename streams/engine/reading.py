@@ -42,6 +42,12 @@ class Reader(Protocol):
         """Return up to `limit` keys that begin with `prefix`, in order, strictly after the key `after`."""
 
     def scan_index(
-        self, table: TableLike[Any], partition: int, prefix: bytes, limit: int, after: bytes | None = None
+        self,
+        table: TableLike[Any],
+        partition: int,
+        prefix: bytes,
+        limit: int,
+        after: bytes | None = None,
+        before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` pairs of index entry and key, in order, after `after` (entry + key)."""
+        """Return up to `limit` pairs of index entry and key, in order, between `after` and `before`."""

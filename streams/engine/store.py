@@ -23,6 +23,7 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
     WriteBufferManager,
     WriteOptions,
@@ -71,6 +72,12 @@ def _without_log() -> Any:
     # an attribute, though rocksdict's stub says that it is a method
     options.disable_wal = True
     return options
+
+
+def _behind(prefix: bytes) -> bytes:
+    """Return what comes after everything that begins with `prefix`."""
+    whole = prefix.rstrip(b"\xff")
+    return whole[:-1] + bytes([whole[-1] + 1]) if whole else b"\xff" * 16
 
 
 class PartitionStore:
@@ -145,10 +152,15 @@ class PartitionStore:
             if key.startswith(prefix) and key[:1] < OFFSET[:1]
         ]
 
-    def scan_index(self, prefix: bytes, limit: int, after: bytes | None = None) -> list[bytes]:
-        """Return up to `limit` listings (entry + key) that begin with `prefix`, strictly after `after`."""
+    def scan_index(
+        self, prefix: bytes, limit: int, after: bytes | None = None, before: bytes | None = None
+    ) -> list[bytes]:
+        """Return up to `limit` listings (entry + key) with a `prefix`, between `after` and `before`."""
         first = INDEX + (prefix if after is None else after + b"\0")
-        listings: Iterator[bytes] = self._db.keys(from_key=first)
+        # without an end a scan that finds too few goes on over all that was deleted behind it
+        options = ReadOptions()
+        options.set_iterate_upper_bound(INDEX + (_behind(prefix) if before is None else before))
+        listings: Iterator[bytes] = self._db.keys(from_key=first, read_opt=options)
         return [listing[1:] for listing in islice(listings, limit) if listing.startswith(INDEX + prefix)]
 
     def close(self) -> None:

@@ -133,26 +133,30 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """
         batches = []
         lagging = set()
+        waiting = False
         for aiokafka_tp in assignment.tps:
             tp = ensure_TP(aiokafka_tp)
             state = assignment.state_value(aiokafka_tp)
             start = self._covered.get(tp)
+            # what nobody has told yet may be anything
+            if not state.has_valid_position or state.lso is None or state.lso > state.position:
+                lagging.add(tp)
             if tp not in active or start is None or not state.has_valid_position:
                 continue
             end = state.position
             if end > start:
                 batches.append(Batch(tp.topic, tp.partition, start, end, polled.get(aiokafka_tp, [])))
                 self._covered[tp] = end
-            if state.lso is not None and state.lso > end:
-                lagging.add(tp)
+            waiting = waiting or (state.lso is not None and state.lso > end)
         self.lagging = frozenset(lagging)
-        if not batches and lagging and not self.app.lanes.has_work():  # type: ignore[attr-defined]
+        if not batches and waiting and not self.app.lanes.has_work():  # type: ignore[attr-defined]
             metrics.EMPTY_POLLS.inc()
         return batches
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
         self._covered.clear()
+        self.lagging = frozenset(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:

@@ -25,7 +25,7 @@ from streams.web import problems
 from streams.web.asking import HOP_HEADER, Ask, Unreachable
 from streams.web.queries import parse_wait, single_values
 
-__all__ = ["INTERNAL_CLEANUP", "CleanUp", "Cleaned", "Commands", "Doing", "Placed", "Produce"]
+__all__ = ["INTERNAL_CLEANUP", "CleanUp", "CleanedPart", "Commands", "Doing", "Placed", "Produce"]
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +58,17 @@ class Cleaned(msgspec.Struct, rename="camel"):
     complete: bool
 
 
+class CleanedPart(Cleaned, rename="camel"):
+    """What came of it in the partitions of one worker."""
+
+    partitions: list[int]
+
+
 #: Produces to an input topic: stream, key, value, partition, headers; returns when the broker has
 #: acknowledged.
 Produce = Callable[[Stream, bytes, bytes, int, Headers], Awaitable[Placed]]
 #: Works off what is due in this worker's partitions, for at most so many seconds.
-CleanUp = Callable[[float], Awaitable[Cleaned]]
+CleanUp = Callable[[float], Awaitable[CleanedPart]]
 
 
 @dataclass(frozen=True)
@@ -124,19 +130,24 @@ class Commands:
         except Unreachable as error:
             lacking = [p for p, holder in holders.items() if holder == error.url]
             raise problems.partitions_unavailable(lacking, holders) from error
-        removed, expired = (sum(getattr(one, name) for one in done) for name in Cleaned.__struct_fields__[:2])
+        answered = {partition for one in done for partition in one.partitions}
+        missing = [p for p in range(self._reader.partitions) if p not in answered]
+        if missing:
+            raise problems.partitions_unavailable(missing, holders)
+        removed, expired = sum(one.removed_count for one in done), sum(one.expired_count for one in done)
         return _answer(200, Cleaned(removed, expired, all(one.complete for one in done)))
 
     async def clean_up_part(self, request: web.Request) -> web.Response:
         """Work off what is due in this worker's partitions."""
+        _refuse_foreign(request)
         single_values(request.query, ())
         return _answer(200, await self._doing.clean_up(CLEANUP_S))
 
-    async def _cleaned_by(self, holder: str) -> Cleaned:
+    async def _cleaned_by(self, holder: str) -> CleanedPart:
         status, body = await self._ask(holder, INTERNAL_CLEANUP, method="POST", within_s=2 * CLEANUP_S)
         if status != 200:
             raise Unreachable(holder)
-        return msgspec.json.decode(body, type=Cleaned)
+        return msgspec.json.decode(body, type=CleanedPart)
 
     async def _accept(
         self, request: web.Request, stream: Stream, said: dict[str, Any], wait_s: float | None
@@ -162,7 +173,7 @@ class Commands:
         with self._doing.calls.expect() as call:
             placed = await self._produced(stream, key, value, partition, [call.header])
             if await call.until(1, wait_s):
-                return _answer(200, Known(*call.outcomes))
+                return _answer(200, Known(next(iter(call.outcomes))))
         return _answer(202, placed)
 
     async def _produced(
@@ -183,7 +194,7 @@ class Commands:
         within_s = PRODUCE_TIMEOUT_S + wait_s + 1
         try:
             status, answer = await self._ask(
-                holder, request.raw_path, method=request.method, body=body, within_s=within_s
+                holder, request.rel_url.raw_path_qs, method=request.method, body=body, within_s=within_s
             )
         except Unreachable as error:
             # it may have produced it all the same

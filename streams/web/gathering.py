@@ -24,11 +24,12 @@ from streams.engine.reading import Reader
 from streams.web import answers
 from streams.web.answers import Cells, Deliveries, ListPart, NotHeld, TotalsPart
 from streams.web.asking import ASK_TIMEOUT_S, Ask, Unreachable
-from streams.web.problems import UNKNOWN_MESSAGE, Problem, partitions_unavailable, unknown_message
+from streams.web.problems import UNKNOWN_MESSAGE, Problem, busy, partitions_unavailable, unknown_message
 from streams.web.queries import Listing, Period, cursor, join
 
 INTERNAL_LIST = "/v1/internal/messages"
 INTERNAL_TOTALS = "/v1/internal/totals"
+SCAN_TURN_S = 5.0
 SCAN_TIMEOUT_S = 60.0
 """A worker reads all its records to count those of a period."""
 
@@ -111,10 +112,19 @@ class Gathering:
     async def totals_part(self, partitions: Sequence[int], period: Period | None) -> TotalsPart:
         """Return this worker's share of the statistics."""
         if period is not None:
-            # one after the other: each reads all that this worker holds
-            async with self.scanning:
-                return await answers.period_totals(self.reader, self.deliveries, partitions, period)
+            return await self._scanned(partitions, period)
         return await answers.totals(self.reader, self.period_stats, partitions)
+
+    async def _scanned(self, partitions: Sequence[int], period: Period) -> TotalsPart:
+        """Read all that this worker holds, one question after the other."""
+        try:
+            await asyncio.wait_for(self.scanning.acquire(), SCAN_TURN_S)
+        except TimeoutError:
+            raise busy() from None
+        try:
+            return await answers.period_totals(self.reader, self.deliveries, partitions, period)
+        finally:
+            self.scanning.release()
 
     def unavailable(self, missing: Iterable[int]) -> Problem:
         """Say for which partitions nobody answered, and who should have."""

@@ -99,6 +99,16 @@ def partitions_unavailable(missing: Iterable[int], holders: Mapping[int, str | N
     )
 
 
+def busy() -> Problem:
+    """Say that another question of the kind is being answered."""
+    return Problem(
+        503,
+        "Another period is being counted; one is counted at a time.",
+        title="Busy",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
 def not_ready(detail: str) -> Problem:
     """Say what this worker still waits for."""
     return Problem(

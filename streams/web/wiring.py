@@ -9,7 +9,7 @@ from streams.app import app, lanes, settings
 from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.topics import names
-from streams.web.commands import Cleaned, Doing, Placed
+from streams.web.commands import CleanedPart, Doing, Placed
 from streams.web.views import mount
 from tables.deliveries import deliveries
 from tables.period_stats import period_stats
@@ -25,10 +25,10 @@ async def produce(stream: Stream, key: bytes, value: bytes, partition: int, head
     return Placed(inputs[stream], partition, offset)
 
 
-async def clean_up(within_s: float) -> Cleaned:
+async def clean_up(within_s: float) -> CleanedPart:
     """Work off what is due in this worker's partitions."""
     done = await clean_up_here(within_s)
-    return Cleaned(done.removed, done.expired, done.complete)
+    return CleanedPart(done.removed, done.expired, done.complete, sorted(done.partitions))
 
 
 mount(server.web_app, app.reader, deliveries, period_stats, Doing(produce, clean_up, lanes.calls))

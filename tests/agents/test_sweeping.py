@@ -43,12 +43,18 @@ class Here:
         return now if self.behind is None else self.behind
 
     def scan_index(
-        self, table: Any, partition: int, prefix: bytes, limit: int, after: bytes | None = None
+        self,
+        table: Any,
+        partition: int,
+        prefix: bytes,
+        limit: int,
+        after: bytes | None = None,
+        before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
         assert DELIVERIES.index is not None
         stored = self.partition.stored.get("deliveries", {}).items()
         listed = sorted((e, key) for key, v in stored for e in DELIVERIES.index(key, DELIVERIES.decode(v)))
-        found = [(e, key) for e, key in listed if e.startswith(prefix)]
+        found = [(e, key) for e, key in listed if e.startswith(prefix) and (before is None or e < before)]
         return [(e, key) for e, key in found if after is None or e + key > after][:limit]
 
     async def produce(self, partition: int, records: list[Output]) -> None:
@@ -78,7 +84,7 @@ async def test_all_that_is_due_is_asked_for_in_pages() -> None:
     """Each page is committed before the next is asked for; nothing is asked for twice."""
     here = Here(many(2 * PAGE + 3))
 
-    done = await here.sweeper().at_once(LATER, lambda: False)
+    done = await here.sweeper().sweep(LATER)
 
     assert (done.expired, done.removed, done.complete) == (2 * PAGE + 3, 0, True)
     assert here.pages == [PAGE, PAGE, 3]
@@ -92,9 +98,9 @@ async def test_nothing_is_asked_for_before_its_time() -> None:
     here.partition.ask(request("m-x", createdAt=NOON + 1))
     sweeper = here.sweeper()
 
-    assert (await sweeper.at_once(NOON + 72 * HOUR - 1, lambda: False)).expired == 0
-    assert (await sweeper.at_once(NOON + 72 * HOUR, lambda: False)).expired == 1
-    assert (await sweeper.at_once(NOON + 72 * HOUR + 1, lambda: False)).expired == 1
+    assert (await sweeper.sweep(NOON + 72 * HOUR - 1)).expired == 0
+    assert (await sweeper.sweep(NOON + 72 * HOUR)).expired == 1
+    assert (await sweeper.sweep(NOON + 72 * HOUR + 1)).expired == 1
     assert here.pages == [1, 1]
 
 
@@ -105,7 +111,7 @@ async def test_records_and_markers_are_removed_in_turn() -> None:
     at = NOON + 72 * HOUR
     found = []
     for _ in range(3):
-        done = await sweeper.at_once(at, lambda: False)
+        done = await sweeper.sweep(at)
         found.append((done.expired, done.removed, len(here.partition.stored["deliveries"])))
         at += 720 * HOUR
 
@@ -117,30 +123,49 @@ async def test_a_lane_that_lags_goes_by_what_it_has_come_to() -> None:
     here = Here(many(1), behind=NOON + 72 * HOUR - 1)
     sweeper = here.sweeper()
 
-    assert (await sweeper.at_once(LATER, lambda: False)).expired == 0
+    assert (await sweeper.sweep(LATER)).expired == 0
     here.partition.say(status("DELIVERED", "m-00000", provider="solapi"))
     here.behind = None
-    assert (await sweeper.at_once(NOON + 73 * HOUR, lambda: False)).expired == 0
+    assert (await sweeper.sweep(NOON + 73 * HOUR)).expired == 0
 
     assert statuses(here.partition) == {"DELIVERED"}
 
 
-async def test_a_timer_leaves_out_what_has_just_come() -> None:
-    """A partition has to catch up first; at the next sweep it is worked off."""
-    here = Here(many(1))
+async def test_a_sweep_that_has_no_more_time_says_that_more_is_due() -> None:
+    """It ends between two pages, or does not begin while another one goes on."""
+    here = Here(many(PAGE + 1))
     sweeper = here.sweeper()
 
-    assert (await sweeper.on_timer(LATER)).expired == 0
-    assert (await sweeper.on_timer(LATER)).expired == 1
+    assert not (await sweeper.sweep(LATER, within_s=0.0)).complete
+    async with sweeper._one:
+        waited = await sweeper.sweep(LATER, within_s=0.01)
+    assert (waited.expired, waited.complete, waited.partitions) == (0, False, {0})
+    assert (await sweeper.sweep(LATER, within_s=60.0)).complete
 
 
-async def test_a_sweep_that_is_told_to_end_says_that_more_is_due() -> None:
-    """It ends between two pages."""
-    here = Here(many(PAGE + 1))
+async def test_partitions_take_turns() -> None:
+    """A page of one, then a page of another: none waits until all of the other is done."""
+    here = Here(many(PAGE + 1), own={0, 1}, partitions=2)
+    turns: list[int] = []
+    produce = here.produce
 
-    done = await here.sweeper().at_once(LATER, lambda: bool(here.pages))
+    async def take(partition: int, records: list[Output]) -> None:
+        turns.append(partition)
+        if partition == 1:
+            here.calls.tell([(token, "repeated") for _, _, ((_, token),), _ in records])
+        else:
+            await produce(partition, records)
 
-    assert (done.expired, done.complete) == (PAGE, False)
+    await Sweeper(here, TABLES.deliveries, here.calls, take).sweep(LATER)  # type: ignore[arg-type]
+
+    assert turns[:2] == [0, 1]
+
+
+async def test_what_is_held_back_by_a_lag_is_still_due() -> None:
+    """The sweep is not complete, though there was nothing to ask for."""
+    done = await Here(many(1), behind=NOON).sweeper().sweep(LATER)
+
+    assert (done.expired, done.complete) == (0, False)
 
 
 async def test_a_partition_that_goes_ends_the_sweep() -> None:
@@ -152,7 +177,7 @@ async def test_a_partition_that_goes_ends_the_sweep() -> None:
         await produce(partition, records)
         here.own.clear()
 
-    done = await Sweeper(here, TABLES.deliveries, here.calls, and_goes).at_once(LATER, lambda: False)  # type: ignore[arg-type]
+    done = await Sweeper(here, TABLES.deliveries, here.calls, and_goes).sweep(LATER)  # type: ignore[arg-type]
 
     assert (here.pages, done.complete) == ([PAGE], False)
 
@@ -163,29 +188,20 @@ async def test_a_lane_that_does_not_answer_is_asked_again_later(monkeypatch: pyt
     here = Here(many(2), deaf=True)
     sweeper = here.sweeper()
 
-    assert not (await sweeper.at_once(LATER, lambda: False)).complete
+    assert not (await sweeper.sweep(LATER)).complete
     here.deaf = False
-    assert (await sweeper.at_once(LATER, lambda: False)).expired == 2
+    assert (await sweeper.sweep(LATER)).expired == 2
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-async def test_what_comes_in_with_an_old_time_is_found_by_a_full_sweep(
-    monkeypatch: pytest.MonkeyPatch, at_once: bool
-) -> None:
-    """Sweeps go on from where the last one came to; now and then, and on demand, one begins at the start."""
-    monkeypatch.setattr("agents.sweeping.FULL_EVERY", 4)
+async def test_what_comes_in_with_an_old_time_is_found_by_the_next_sweep() -> None:
+    """Each begins with what is due the longest."""
     here = Here(many(1))
     sweeper = here.sweeper()
-    await sweeper.on_timer(LATER)
-    assert (await sweeper.on_timer(LATER)).expired == 1
+    await sweeper.sweep(LATER)
 
     here.partition.ask(request("m-old", createdAt=NOON - 9 * HOUR))
 
-    if not at_once:
-        assert (await sweeper.on_timer(LATER)).expired == 0
-        assert (await sweeper.on_timer(LATER)).expired == 1
-    else:
-        assert (await sweeper.at_once(LATER, lambda: False)).expired == 1
+    assert (await sweeper.sweep(LATER)).expired == 1
 
 
 async def test_the_request_of_a_timer_names_its_message_and_time() -> None:
@@ -197,7 +213,7 @@ async def test_the_request_of_a_timer_names_its_message_and_time() -> None:
         produced.extend(records)
         here.calls.tell([(token, "applied") for _, _, ((_, token),), _ in records])
 
-    await Sweeper(here, TABLES.deliveries, here.calls, take).at_once(LATER, lambda: False)  # type: ignore[arg-type]
+    await Sweeper(here, TABLES.deliveries, here.calls, take).sweep(LATER)  # type: ignore[arg-type]
 
     ((key, value, _, at),) = produced
     assert (key, json.loads(value or b""), at) == (

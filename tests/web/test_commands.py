@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from streams.web.commands import Cleaned
-
 from .workers import NOBODY, Group, Worker
 
 TRACK = {"messageId": "m-1", "phoneNumber": "+82100000001", "templateId": "otp", "provider": "solapi"}
@@ -203,7 +201,7 @@ async def test_a_cleanup_is_done_by_all_workers(group: Group) -> None:
     """Each works off its own partitions; the answer is their sum."""
     workers = await group.start([[0, 1], [2, 3], [4, 5]])
     for number, worker in enumerate(workers):
-        worker.produced.cleaned = Cleaned(10**number, 2 * 10**number, complete=number != 1)
+        worker.produced.cleaned = (10**number, 2 * 10**number, number != 1)
 
     reply = await group.get(workers[0], "/v1/cleanup", method="POST")
 
@@ -221,8 +219,19 @@ async def test_a_cleanup_of_a_part_is_none(group: Group, worker: Worker, holder:
     assert (reply.status, reply.json["missingPartitions"]) == (503, [4])
 
 
-async def test_a_foreign_page_cleans_nothing_up(group: Group, worker: Worker) -> None:
+async def test_a_cleanup_covers_what_it_says(group: Group) -> None:
+    """A worker that is believed to hold a partition and does not, for it recovers, is no answer for it."""
+    one, other = await group.start([[0, 1, 2], [3, 4, 5]])
+    other.reader.own.clear()
+
+    reply = await group.get(one, "/v1/cleanup", method="POST")
+
+    assert (reply.status, reply.json["missingPartitions"]) == (503, [3, 4, 5])
+
+
+@pytest.mark.parametrize("path", ["/v1/cleanup", "/v1/internal/cleanup"])
+async def test_a_foreign_page_cleans_nothing_up(group: Group, worker: Worker, path: str) -> None:
     """A browser says whose page asks."""
     headers = {"Sec-Fetch-Site": "cross-site"}
 
-    assert (await group.get(worker, "/v1/cleanup", method="POST", headers=headers)).status == 403
+    assert (await group.get(worker, path, method="POST", headers=headers)).status == 403

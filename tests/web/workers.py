@@ -22,7 +22,7 @@ from streams.engine.calls import Calls
 from streams.engine.formats import Format
 from streams.engine.units import Headers
 from streams.messages import Stream
-from streams.web.commands import Cleaned, Doing, Placed
+from streams.web.commands import CleanedPart, Doing, Placed
 from streams.web.views import mount
 from tables.formats import DELIVERIES, PERIOD_STATS
 
@@ -137,7 +137,13 @@ class MemoryReader:
         return [(key, table.format.decode(stored)) for key, stored in found[:limit]]
 
     def scan_index(
-        self, table: Any, partition: int, prefix: bytes, limit: int, after: bytes | None = None
+        self,
+        table: Any,
+        partition: int,
+        prefix: bytes,
+        limit: int,
+        after: bytes | None = None,
+        before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
         form = table.format
         stored = self._read(table, partition).items()
@@ -179,11 +185,13 @@ class Produced:
         self.records: list[tuple[str, bytes, Any, int]] = []
         self.down = False
         self.outcome: str | None = None
-        self.cleaned = Cleaned(0, 0, True)
+        self.cleaned = (0, 0, True)
         self.calls = Calls()
 
-    async def clean_up(self, within_s: float) -> Cleaned:
-        return self.cleaned
+        self.own: set[int] = set()
+
+    async def clean_up(self, within_s: float) -> CleanedPart:
+        return CleanedPart(*self.cleaned, sorted(self.own))
 
     async def take(
         self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
@@ -265,6 +273,8 @@ class Group:
                 return pages
 
     def _application(self, worker: Worker) -> web.Application:
+        worker.produced.own = worker.reader.own
+
         @web.middleware
         async def note(request: web.Request, handler: Any) -> web.StreamResponse:
             worker.asked.append((request.raw_path, "X-Tracker-Hop" in request.headers))
