@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import signal
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import Producer
 
+from streams.kafka.broker import EmbeddedKafka
 from tests.faults.cluster import Cluster, Worker, until
 from tests.faults.inputs import Json, Raw, iso
 from tests.faults.logs import Names, of_messages, read_topic
@@ -360,3 +362,20 @@ def test_what_is_called_over_http_is_applied_like_any_record(kafka: Any, tmp_pat
         ]
         assert events[-1]["reason"] == "asked"
         assert PHONE not in json.dumps(events[2:])
+
+
+def test_a_worker_that_is_told_to_stop_stops_though_the_broker_has_gone(tmp_path: Path) -> None:
+    """aiokafka would wait for it to come back; a supervisor waits seconds, and data are safe by then."""
+    with EmbeddedKafka(say=print) as broker:
+        names = fresh_names(broker.url.removeprefix("kafka://"))
+        cluster = Cluster(names, tmp_path)
+        cluster.create_topics()
+        worker = cluster.worker("w0")
+        worker.start()
+        cluster.await_ready(worker)
+    with cluster:
+        until(lambda: "marking coordinator dead" in worker.last_words(), 30, "it has noticed")
+
+        worker.send(signal.SIGTERM)
+
+        assert worker.wait(30) >= 0

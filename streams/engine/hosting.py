@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
@@ -17,8 +20,12 @@ __all__ = ["StreamApp", "TableReader"]
 
 V = TypeVar("V")
 
+log = logging.getLogger(__name__)
+
 #: How long what is produced outside of transactions may take, seconds.
 PRODUCE_S = 10.0
+#: How long a worker whose lanes have ended may take until it has stopped, seconds.
+LEAVE_S = 10.0
 #: Seconds between two looks whether an idle worker should collect its garbage.
 COLLECT_S = 5.0
 
@@ -80,7 +87,24 @@ class StreamApp(faust.App):
     async def _stop_consumer(self) -> None:
         # before Faust closes the stores that a commit in flight still writes to
         await self.lanes.stop()
+        _leave_in_time()
         await super()._stop_consumer()
+
+
+def _leave_in_time() -> None:
+    """See that the process of a worker that stops does end.
+
+    Its lanes have ended; what is not flushed yet is in the changelog. But aiokafka's producer and consumer
+    wait for a broker that has gone until it is back.
+    """
+
+    def leave() -> None:
+        log.error("not stopped within %g s; is the broker gone? leaving at once", LEAVE_S)
+        os._exit(1)
+
+    timer = threading.Timer(LEAVE_S, leave)
+    timer.daemon = True
+    timer.start()
 
 
 class TableReader:
