@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -321,6 +322,30 @@ def test_which_entries_a_full_history_keeps_does_not_depend_on_the_order(
     others = [one for one in said if one.id not in newest.values()]
     stay = [one.timestamp for one in others if one.id in kept]
     assert all(one.timestamp <= min(stay, default=one.timestamp) for one in others if one.id not in kept)
+
+
+TIED = [
+    Callback("m-1", "SENT", given, provider, attempt, source=source, error=error and Failure(error, ""))
+    for given, provider, attempt, source, error in product(
+        (None, 0, 1, NOON + 1_000), (None, "a"), (None, 1), ("manual", "system"), (None, "E1", "E2")
+    )
+]
+"""All of one status and, arrived a second after noon, of one event time; each of an identity of its own."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(range(len(TIED))), min_size=9, max_size=14, unique=True), st.data())
+def test_what_a_full_history_keeps_of_what_happened_at_once(numbers: list[int], data: st.DataObject) -> None:
+    """Entries that have their time in common go by all else that they say, never by when they came."""
+    said = [TIED[n] for n in numbers]
+    other = data.draw(st.permutations(said))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.domain.delivery.MAX_HISTORY", 8)
+        delivery, again = delivery_of(*said), delivery_of(*other)
+
+    assert shown(delivery)["statusHistory"] == shown(again)["statusHistory"]
+    assert len(delivery.history) == 8
 
 
 def age(one: Callback) -> Any:

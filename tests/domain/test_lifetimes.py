@@ -62,6 +62,20 @@ def test_nothing_happens_before_its_time() -> None:
     assert expire(delivery, NOON + 11) is None
 
 
+def test_a_marker_does_not_expire() -> None:
+    """A message that was erased before anything was said of it has nothing to wait for."""
+    assert expire(Delivery(erased=True, due_at=NOON), NOON + 1) is None
+
+
+@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "CLICKED"])
+def test_whatever_is_final_can_be_removed(status: str) -> None:
+    """The least of the final ones, too."""
+    delivery = delivery_of(callback(status))
+    delivery.due_at = NOON
+
+    assert purge(delivery, NOON) is not None
+
+
 def test_only_what_is_final_and_due_is_removed() -> None:
     """All that is left is when that was."""
     sent, delivered = delivery_of(callback("SENT")), delivery_of(callback("DELIVERED"))

@@ -16,6 +16,14 @@ def test_murmur2_is_that_of_aiokafka(key: bytes) -> None:
     assert murmur2(key) == other(key)
 
 
+@pytest.mark.parametrize("length", [*range(255, 262), 1_024])
+def test_long_keys_too(length: int) -> None:
+    """A messageId of 256 characters may have four times as many bytes."""
+    key = bytes(n * 7 % 256 for n in range(length))
+
+    assert murmur2(key) == other(key)
+
+
 @pytest.mark.parametrize(
     ("key", "signed"),
     [

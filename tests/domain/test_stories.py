@@ -221,6 +221,43 @@ def test_of_too_many_attempts_those_of_the_least_numbers_are_kept_as_one(order: 
     assert (delivery.status, delivery.created_at) == ("DELIVERED", NOON - 5)
 
 
+def test_what_is_said_of_no_attempt_is_none_of_the_fifty() -> None:
+    """So many are kept apart beside it; one more, and what is said of the least keeps its error."""
+    named = [callback("FAILED", n, attempt=n, error=Failure(f"E{n}", "")) for n in range(1, MAX_ATTEMPTS + 1)]
+    nameless = callback("SENT", 0)
+
+    delivery = delivery_of(nameless, *named)
+    assert {attempt.name for attempt in delivery.attempts} == {None, *range(1, MAX_ATTEMPTS + 1)}
+
+    more = delivery_of(*named, callback("SENT", 99, attempt=MAX_ATTEMPTS + 1))
+    (folded,) = (attempt for attempt in more.attempts if attempt.name is None)
+    assert folded.failure == Failure("E1", "")
+    assert folded.failure_at == NOON + 1
+
+
+def test_on_email_each_attempt_is_judged_as_email_is() -> None:
+    """A bounce after the delivery at the first provider does not hide that the second one delivered."""
+    said = [
+        callback("DELIVERED", 0, provider="a", channel="email"),
+        callback("FAILED", 1, provider="a"),
+        callback("DELIVERED", 2, provider="b"),
+        callback("SENT", 3, provider="c"),
+    ]
+
+    for order in permutations(said):
+        delivery = delivery_of(*order)
+        assert (delivery.status, delivery.provider) == ("DELIVERED", "b")
+        assert delivery.contradiction
+
+
+@pytest.mark.parametrize("used", ["READ", "CLICKED"])
+def test_one_use_is_enough_to_infer_the_delivery(used: str) -> None:
+    """Be it read or clicked."""
+    shown = report("m-1", delivery_of(callback(used, 5)))
+
+    assert (shown.delivered_at, shown.delivered_at_inferred) == ("2026-11-23T12:00:00.005Z", True)
+
+
 def test_a_read_message_was_delivered_when_it_was_first_used() -> None:
     """Meta skips `delivered`; the report marks the time as inferred until somebody says it."""
     delivery = delivery_of(callback("CLICKED", 7), callback("READ", 5), callback("SENT", 1))

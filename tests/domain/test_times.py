@@ -40,6 +40,28 @@ def test_a_time_may_come_as_seconds_milliseconds_or_iso(time: str | float, ms: i
 
 
 @pytest.mark.parametrize(
+    ("time", "ms"),
+    [
+        ("0001-01-01T00:00:00Z", -62_135_596_800_000),
+        ("9999-12-31T23:59:59Z", 253_402_300_799_000),
+        ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        (253_402_300_799_999, 253_402_300_799_999),
+        (-62_135_596_800_000, -62_135_596_800_000),
+    ],
+)
+def test_the_first_and_the_last_moment_of_the_calendar_can_be_said(time: str | int, ms: int) -> None:
+    """As a text and as a number; one more is refused, with the code of a value that cannot be."""
+    assert to_ms(time, "sentAt") == ms
+    for beyond in (253_402_300_800_000, -62_135_596_800_001, "9999-12-31T23:59:59-00:01"):
+        with pytest.raises(MalformedRecord) as refused:
+            to_ms(beyond, "sentAt")
+        error = refused.value
+        assert (error.code, error.field) == ("invalid-value", "sentAt")
+        assert str(error) == f"sentAt: {error.problem}"
+        assert "years 1 to 9999" in error.problem
+
+
+@pytest.mark.parametrize(
     ("time", "problem"),
     [
         ("yesterday", "Invalid RFC3339"),

@@ -246,7 +246,7 @@ def test_the_undamaged_holds_every_outcome(world: World) -> None:
         for outcome in expect(p, PARTITIONS, world.requests[p], world.statuses[p]).outcomes.values()
     }
 
-    assert outcomes == {"applied", "amended", "repeated", "refused", "forwarded", "dead-lettered"}
+    assert outcomes == {"applied", "amended", "repeated", "refused", "marked", "forwarded", "dead-lettered"}
 
 
 @pytest.mark.parametrize(("damage", "kind"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
