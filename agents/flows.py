@@ -20,7 +20,7 @@ from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
 from streams.domain.statistics import Cell, Standing, Tally, standing
-from streams.domain.statuses import FAILED, NAMES, NOTHING
+from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import iso
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
@@ -41,8 +41,6 @@ from streams.topics import Names
 __all__ = ["Flow", "Tables"]
 
 log = logging.getLogger(__name__)
-
-FAILED_BIT: Final = 1 << FAILED
 
 Outcome: TypeAlias = Literal[
     "applied", "amended", "repeated", "refused", "marked", "forgotten", "forwarded", "dead-lettered"
@@ -181,7 +179,7 @@ class Flow(Generic[S]):
             # asked only for a message that is new here: those known here are in their place
             return self._forward(batch, record, key, unit)
         before, completed_at, named = delivery.precedence, delivery.completed_at, delivery.named
-        contradicted = delivery.seen & FAILED_BIT != 0 and delivery.contradiction
+        contradicted = delivery.contradiction
         tracked, entries = delivery.request, len(delivery.history) + delivery.folded
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,25 +65,31 @@ class Sweeper:
     produce: ProduceRequests
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def sweep(self, now: int, within_s: float | None = None) -> Sweep:
+    async def sweep(
+        self, now: int, within_s: float | None = None, partitions: Iterable[int] | None = None
+    ) -> Sweep:
         """Work off what is due; end between two pages when `within_s` are over.
 
         Args:
             now: ms; a lane that lags behind its inputs goes by how far it has come.
+            partitions: where; those that are not held here are left out. None: all that are.
         """
         began = time.monotonic()
+        held = self.reader.held()
+        done = Sweep(held if partitions is None else held & frozenset(partitions))
         try:
             await asyncio.wait_for(self._one.acquire(), within_s)
         except TimeoutError:
-            return Sweep(self.reader.held(), complete=False)
+            done.complete = False
+            return done
         try:
-            return await self._work_off(now, None if within_s is None else began + within_s)
+            await self._work_off(now, None if within_s is None else began + within_s, done)
         finally:
             self._one.release()
+        return done
 
-    async def _work_off(self, now: int, deadline: float | None) -> Sweep:
+    async def _work_off(self, now: int, deadline: float | None, done: Sweep) -> None:
         """Go round the partitions, a page of each at a time, until none has anything that is due."""
-        done = Sweep(self.reader.held())
         places: dict[tuple[int, bytes], bytes | None] = {
             (partition, kind): None for partition in sorted(done.partitions) for kind in KINDS
         }
@@ -93,13 +99,12 @@ class Sweeper:
                 await asyncio.sleep(0)
                 if deadline is not None and time.monotonic() > deadline:
                     done.complete = False
-                    return done
+                    return
                 place = await self._page(partition, kind, now, after, done)
                 if place is None:
                     del places[partition, kind]
                 else:
                     places[partition, kind] = place
-        return done
 
     async def _page(
         self, partition: int, kind: bytes, now: int, after: bytes | None, done: Sweep
@@ -112,8 +117,10 @@ class Sweeper:
         due = self.reader.scan_index(self.deliveries, partition, kind, PAGE, after, due_by(kind, at))
         if not due:
             # what is held back only because the lane has still to catch up
-            held_back = self.reader.scan_index(self.deliveries, partition, kind, 1, after, due_by(kind, now))
-            done.complete &= not held_back
+            if at < now and self.reader.scan_index(
+                self.deliveries, partition, kind, 1, after, due_by(kind, now)
+            ):
+                done.complete = False
             return None
         if not await self._ask(partition, kind, [key for _, key in due], at, done):
             done.complete = False

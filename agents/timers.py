@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
@@ -33,6 +34,7 @@ async def produce(partition: int, records: list[Output]) -> int:
     return await app.produce(topics.requests, partition, records)
 
 
+_works = asyncio.Event()
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 
 
@@ -45,9 +47,9 @@ async def sweep() -> None:
         log.warning("what is due could not be asked for: %r", error)
 
 
-async def clean_up(within_s: float) -> Sweep:
-    """Ask for what is due now, in all partitions that this worker holds."""
-    done = await sweeper.sweep(now_ms(), within_s)
+async def clean_up(partitions: Sequence[int], within_s: float) -> Sweep:
+    """Ask for what is due now, in those of the partitions that this worker holds."""
+    done = await sweeper.sweep(now_ms(), within_s, partitions)
     await tell_of(done)
     return done
 
@@ -62,18 +64,14 @@ async def tell_start() -> None:
     """Emit that this worker works, once it does."""
     while not app.reader.ready()[0]:
         await asyncio.sleep(START_POLL_S)
-    _life.started = True
+    _works.set()
     await tell("tracker.started")
 
 
 async def tell_stop(*_: Any, **__: Any) -> None:
     """Emit that this worker is about to stop, if it ever worked; one that is killed cannot."""
-    if _life.started:
+    if _works.is_set():
         await tell("tracker.stopped")
-
-
-class _life:
-    started = False
 
 
 async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None:

@@ -467,7 +467,7 @@ class DeliveryTracker:
     async def _say(self, method: str, path: str, said: Mapping[str, Any] | None, query: str = "") -> str:
         """Say something of a message and return its outcome; TimeoutError when that is not known yet."""
         present = None if said is None else {k: v for k, v in said.items() if v is not None}
-        body = None if present is None else msgspec.json.encode(present, enc_hook=_plain)
+        body = None if present is None else msgspec.json.encode(present)
         path = f"{path}?wait={self._wait}" + (f"&{query}" if query else "")
         answer = msgspec.json.decode(await self._ask(method, path, body), type=_Outcome)
         if answer.outcome is None:
@@ -532,10 +532,6 @@ def _iso(time: datetime) -> str:
     if time.tzinfo is None:
         raise ValueError("the time has no zone: write datetime(…, tzinfo=UTC)")
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _plain(value: Any) -> Any:
-    raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _problem(body: bytes) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from streams.domain.delivery import Delivery
+from streams.domain.lifetimes import LAST_MS
 from streams.domain.statistics import Cell
 from streams.domain.statuses import FIRST_FINAL, NOTHING
 from streams.engine.formats import Entries, Format
 
 __all__ = ["DELIVERIES", "EXPIRES", "PERIOD_STATS", "REMOVED", "due_by", "index_entries"]
 
-_LAST_MS: Final = 2**63 - 1
 _ENTRY: Final = Struct(">BQ")
 _entry: Final = _ENTRY.pack
 EXPIRES: Final = b"\x80"
@@ -32,7 +32,7 @@ def index_entries(key: bytes, delivery: Delivery) -> Entries:
     precedence, due_at = delivery.precedence, delivery.due_at
     if precedence == NOTHING:
         return () if due_at is None else (_entry(_REMOVED, due_at),)
-    listed = _entry(precedence, _LAST_MS - delivery.updated_at)
+    listed = _entry(precedence, LAST_MS - delivery.updated_at)
     if due_at is None:
         return (listed,)
     return listed, _entry(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)

@@ -296,7 +296,8 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     def contradiction(self) -> bool:
         """Whether an attempt was said both to have failed and to have arrived."""
         # across attempts that is no contradiction, but what a failover is for
-        return is_contradiction(self.seen) and contradict(self.attempts)
+        # the look at the bit alone is for the many that never failed
+        return self.seen & _FAILED != 0 and is_contradiction(self.seen) and contradict(self.attempts)
 
 
 def merge(delivery: Delivery, callback: Callback, receipt: int) -> Entry | None:

@@ -14,11 +14,12 @@ from streams.domain.attempts import Entry
 from streams.domain.delivery import DEFAULT_TRACKING_MS, Delivery, end, say
 from streams.domain.statuses import EXPIRED, FIRST_FINAL, NOTHING
 
-__all__ = ["DAY_MS", "Lifetimes", "due_at", "expire", "is_due", "purge"]
+__all__ = ["DAY_MS", "LAST_MS", "Lifetimes", "due_at", "expire", "is_due", "purge"]
 
 DAY_MS: Final = 86_400_000
 
 LAST_MS: Final = 2**63 - 1
+"""The greatest time that can be stored."""
 
 EXPIRY: Final = "expired"
 """Id of the history entry that an expiry makes: there is one at most."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Final
 
 import msgspec
 
@@ -16,7 +15,6 @@ from streams.domain.times import TimeSource, iso, time_source
 
 __all__ = ["DeliveryReport", "TrackingRecord", "record_view", "report"]
 
-_FAILED: Final = 1 << FAILED
 _encode = msgspec.json.Encoder().encode
 
 
@@ -134,7 +132,7 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
         None if (time := times[FAILED]) is None else iso(time),
         None if failure is None else _shown_error(failure),
         shown,
-        delivery.seen & _FAILED != 0 and delivery.contradiction,
+        delivery.contradiction,
         _shown_metadata(delivery.metadata) if delivery.metadata else None,
         inferred,
     )

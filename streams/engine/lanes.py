@@ -309,8 +309,9 @@ class Lanes:
 
     def clock(self, number: int, now: int) -> int:
         """Return the time that the lane of a partition has come to; ms."""
-        lagging = [tp.topic for tp in self.app.consumer.lagging() if tp.partition == number]
-        return self._lanes[number].clock(now, (topic for topic in lagging if topic in self.topics))
+        lagging = self.app.consumer.lagging()
+        topics = [tp.topic for tp in lagging if tp.partition == number and tp.topic in self.topics]
+        return self._lanes[number].clock(now, topics)
 
     def generation(self) -> int:
         """Return the consumer group's generation."""

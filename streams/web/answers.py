@@ -64,6 +64,15 @@ class TotalsPart(msgspec.Struct, frozen=True):
     cells: list[tuple[bytes, Cell]]
 
 
+class CleanedPart(msgspec.Struct, frozen=True):
+    """What came of a cleanup in one worker's partitions; `complete`: nothing is due there any more."""
+
+    partitions: tuple[int, ...]
+    removed: int
+    expired: int
+    complete: bool
+
+
 def record(reader: Reader, table: Deliveries, message_id: str) -> bytes | None:
     """Return the tracking record as JSON, None when the message is unknown."""
     return _shown(reader, table, message_id, record_view)
@@ -130,7 +139,7 @@ async def totals(reader: Reader, table: Cells, partitions: Sequence[int]) -> Tot
 
     One partition's cells are of one moment as long as they fit in one step, that is for 200 providers.
     """
-    cells = [cell for partition in partitions async for cell in _cells(reader, table, partition)]
+    cells = [cell for partition in partitions async for cell in _entries(reader, table, partition, TOTAL)]
     require_held(reader, partitions)
     return TotalsPart(tuple(partitions), cells)
 
@@ -141,26 +150,19 @@ async def period_totals(
     """Return cells of the messages of these partitions that were created in a period, counted one by one."""
     tally = Tally()
     for partition in partitions:
-        async for _, delivery in _everything(reader, table, partition):
+        async for _, delivery in _entries(reader, table, partition):
             if delivery.precedence != NOTHING and period.begin <= delivery.created_at < period.end:
                 tally.moved(None, delivery)
     require_held(reader, partitions)
-    totals = [(key, cell) for key, cell in tally.cells() if key.startswith(TOTAL)]
-    return TotalsPart(tuple(partitions), totals)
+    return TotalsPart(tuple(partitions), list(tally.cells()))
 
 
-def _everything(reader: Reader, table: Deliveries, partition: int) -> AsyncIterator[tuple[bytes, Delivery]]:
-    def scan(limit: int, after: bytes | None) -> list[tuple[bytes, Delivery]]:
+def _entries(
+    reader: Reader, table: TableLike[T], partition: int, prefix: bytes = b""
+) -> AsyncIterator[tuple[bytes, T]]:
+    def scan(limit: int, after: bytes | None) -> list[tuple[bytes, T]]:
         require_held(reader, [partition])
-        return reader.scan(table, partition, b"", limit, after)
-
-    return _paged(scan)
-
-
-def _cells(reader: Reader, table: Cells, partition: int) -> AsyncIterator[tuple[bytes, Cell]]:
-    def scan(limit: int, after: bytes | None) -> list[tuple[bytes, Cell]]:
-        require_held(reader, [partition])
-        return reader.scan(table, partition, TOTAL, limit, after)
+        return reader.scan(table, partition, prefix, limit, after)
 
     return _paged(scan)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,16 +22,17 @@ from streams.engine.reading import Reader
 from streams.engine.units import Headers
 from streams.messages import MAX_VALUE_BYTES, Stream, encode, read_request, read_status
 from streams.web import problems
-from streams.web.asking import HOP_HEADER, Ask, Unreachable
-from streams.web.queries import parse_wait, single_values
+from streams.web.answers import CleanedPart
+from streams.web.asking import HOP_HEADER, Unreachable
+from streams.web.gathering import Gathering
+from streams.web.queries import parse_partitions, parse_wait, single_values
 
-__all__ = ["INTERNAL_CLEANUP", "CleanUp", "CleanedPart", "Commands", "Doing", "Placed", "Produce"]
+__all__ = ["CleanUp", "Commands", "Doing", "Placed", "Produce"]
 
 log = logging.getLogger(__name__)
 
 PRODUCE_TIMEOUT_S: Final = 10.0
 CLEANUP_S: Final = 20.0
-INTERNAL_CLEANUP: Final = "/v1/internal/cleanup"
 #: What browsers say of a request that another site's page makes; a page must not stop anybody's messages.
 FOREIGN: Final = frozenset({"cross-site", "same-site"})
 
@@ -50,25 +51,11 @@ class Placed(msgspec.Struct):
     offset: int
 
 
-class Cleaned(msgspec.Struct, rename="camel"):
-    """What came of a cleanup; `complete` tells that nothing is due any more."""
-
-    removed_count: int
-    expired_count: int
-    complete: bool
-
-
-class CleanedPart(Cleaned, rename="camel"):
-    """What came of it in the partitions of one worker."""
-
-    partitions: list[int]
-
-
 #: Produces to an input topic: stream, key, value, partition, headers; returns when the broker has
 #: acknowledged.
 Produce = Callable[[Stream, bytes, bytes, int, Headers], Awaitable[Placed]]
-#: Works off what is due in this worker's partitions, for at most so many seconds.
-CleanUp = Callable[[float], Awaitable[CleanedPart]]
+#: Works off what is due in those of the partitions that this worker holds, for at most so many seconds.
+CleanUp = Callable[[Sequence[int], float], Awaitable[CleanedPart]]
 
 
 @dataclass(frozen=True)
@@ -83,10 +70,10 @@ class Doing:
 class Commands:
     """The handlers that produce."""
 
-    def __init__(self, doing: Doing, reader: Reader, ask: Ask) -> None:
+    def __init__(self, doing: Doing, reader: Reader, gathering: Gathering) -> None:
         self._doing = doing
         self._reader = reader
-        self._ask = ask
+        self._gathering = gathering
 
     async def track(self, request: web.Request) -> web.Response:
         """Take a track request."""
@@ -117,37 +104,19 @@ class Commands:
         """Have every worker work off what is due."""
         _refuse_foreign(request)
         single_values(request.query, ())
-        own = self._reader.held()
-        holders = {p: self._reader.holder(p) for p in range(self._reader.partitions) if p not in own}
-        missing = [p for p, holder in holders.items() if holder is None]
-        if missing:
-            raise problems.partitions_unavailable(missing, holders)
-        others = sorted({holder for holder in holders.values() if holder is not None})
-        try:
-            done = await asyncio.gather(
-                self._doing.clean_up(CLEANUP_S), *(self._cleaned_by(other) for other in others)
-            )
-        except Unreachable as error:
-            lacking = [p for p, holder in holders.items() if holder == error.url]
-            raise problems.partitions_unavailable(lacking, holders) from error
-        answered = {partition for one in done for partition in one.partitions}
-        missing = [p for p in range(self._reader.partitions) if p not in answered]
-        if missing:
-            raise problems.partitions_unavailable(missing, holders)
-        removed, expired = sum(one.removed_count for one in done), sum(one.expired_count for one in done)
-        return _answer(200, Cleaned(removed, expired, all(one.complete for one in done)))
+        done = await self._gathering.cleanup(self._cleaned, CLEANUP_S)
+        return web.Response(body=done, content_type="application/json")
 
     async def clean_up_part(self, request: web.Request) -> web.Response:
-        """Work off what is due in this worker's partitions."""
+        """Work off what is due in this worker's share of the partitions."""
         _refuse_foreign(request)
-        single_values(request.query, ())
-        return _answer(200, await self._doing.clean_up(CLEANUP_S))
+        values = single_values(request.query, ("partitions",))
+        partitions = parse_partitions(values.get("partitions"), self._reader.partitions)
+        part = msgspec.msgpack.encode(await self._cleaned(partitions))
+        return web.Response(body=part, content_type="application/msgpack")
 
-    async def _cleaned_by(self, holder: str) -> CleanedPart:
-        status, body = await self._ask(holder, INTERNAL_CLEANUP, method="POST", within_s=2 * CLEANUP_S)
-        if status != 200:
-            raise Unreachable(holder)
-        return msgspec.json.decode(body, type=CleanedPart)
+    async def _cleaned(self, partitions: Sequence[int]) -> CleanedPart:
+        return await self._doing.clean_up(partitions, CLEANUP_S)
 
     async def _accept(
         self, request: web.Request, stream: Stream, said: dict[str, Any], wait_s: float | None
@@ -193,7 +162,7 @@ class Commands:
         body = value if request.body_exists else None
         within_s = PRODUCE_TIMEOUT_S + wait_s + 1
         try:
-            status, answer = await self._ask(
+            status, answer = await self._gathering.ask(
                 holder, request.rel_url.raw_path_qs, method=request.method, body=body, within_s=within_s
             )
         except Unreachable as error:

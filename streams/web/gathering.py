@@ -22,13 +22,14 @@ from streams.domain import statistics
 from streams.domain.placement import partition_of
 from streams.engine.reading import Reader
 from streams.web import answers
-from streams.web.answers import Cells, Deliveries, ListPart, NotHeld, TotalsPart
+from streams.web.answers import Cells, CleanedPart, Deliveries, ListPart, NotHeld, TotalsPart
 from streams.web.asking import ASK_TIMEOUT_S, Ask, Unreachable
 from streams.web.problems import UNKNOWN_MESSAGE, Problem, busy, partitions_unavailable, unknown_message
 from streams.web.queries import Listing, Period, cursor, join
 
 INTERNAL_LIST = "/v1/internal/messages"
 INTERNAL_TOTALS = "/v1/internal/totals"
+INTERNAL_CLEANUP = "/v1/internal/cleanup"
 SCAN_TURN_S = 5.0
 SCAN_TIMEOUT_S = 60.0
 """A worker reads all its records to count those of a period."""
@@ -105,6 +106,23 @@ class Gathering:
         )
         return msgspec.json.encode(statistics.totals(cell for part in parts for cell in part.cells))
 
+    async def cleanup(self, local: Local[CleanedPart], within_s: float) -> bytes:
+        """Have every worker work off what is due, by `local` for at most `within_s`; say what came of it."""
+        parts = await self._scatter(
+            CleanedPart,
+            local,
+            lambda partitions: f"{INTERNAL_CLEANUP}?partitions={quote(join(partitions))}",
+            2 * within_s,
+            method="POST",
+        )
+        return msgspec.json.encode(
+            {
+                "removedCount": sum(part.removed for part in parts),
+                "expiredCount": sum(part.expired for part in parts),
+                "complete": all(part.complete for part in parts),
+            }
+        )
+
     async def listing_part(self, listing: Listing, partitions: Sequence[int]) -> ListPart:
         """Return this worker's share of a list."""
         return await answers.newest(self.reader, self.deliveries, partitions, listing)
@@ -165,13 +183,15 @@ class Gathering:
         local: Local[P],
         path: Callable[[Sequence[int]], str],
         within_s: float = ASK_TIMEOUT_S,
+        method: str = "GET",
     ) -> list[P]:
         """Ask each holder for its partitions and return the parts, if together they are the whole."""
         held = self.reader.held()
         own = sorted(held & frozenset(range(self.reader.partitions)))
         asked = [_read_own(local, own)] if own else []
         for holder, partitions in self._others(held).items():
-            asked.append(self._ask_part(kind, holder, partitions, path(partitions), within_s))
+            answer = self.ask(holder, path(partitions), method=method, within_s=within_s)
+            asked.append(_part_of(kind, partitions, answer))
         parts = [part for part in await asyncio.gather(*asked) if part is not None]
         answered = [partition for part in parts for partition in part.partitions]
         if sorted(answered) != list(range(self.reader.partitions)):
@@ -187,15 +207,14 @@ class Gathering:
                 groups[holder].append(partition)
         return groups
 
-    async def _ask_part(
-        self, kind: type[P], holder: str, partitions: list[int], path: str, within_s: float
-    ) -> P | None:
-        try:
-            status, body = await self.ask(holder, path, within_s=within_s)
-            part = msgspec.msgpack.decode(body, type=kind) if status == 200 else None
-        except (Unreachable, msgspec.DecodeError):
-            return None
-        return part if part is not None and sorted(part.partitions) == partitions else None
+
+async def _part_of(kind: type[P], partitions: list[int], answer: Awaitable[tuple[int, bytes]]) -> P | None:
+    try:
+        status, body = await answer
+        part = msgspec.msgpack.decode(body, type=kind) if status == 200 else None
+    except (Unreachable, msgspec.DecodeError):
+        return None
+    return part if part is not None and sorted(part.partitions) == partitions else None
 
 
 async def _read_own(local: Local[P], partitions: list[int]) -> P | None:

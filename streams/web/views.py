@@ -19,8 +19,8 @@ from streams.engine.reading import Reader
 from streams.web import problems
 from streams.web.answers import Cells, Deliveries, NotHeld
 from streams.web.asking import HOP_HEADER, Asking
-from streams.web.commands import INTERNAL_CLEANUP, Commands, Doing
-from streams.web.gathering import INTERNAL_LIST, INTERNAL_TOTALS, Gathering
+from streams.web.commands import Commands, Doing
+from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, INTERNAL_TOTALS, Gathering
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, parse_period, single_values
 
@@ -40,8 +40,9 @@ def mount(
 ) -> None:
     """Put the views on an aiohttp application that has not started."""
     asking = Asking()
-    commands = Commands(doing, reader, asking)
-    views = Views(reader, Gathering(reader, deliveries, period_stats, asking))
+    gathering = Gathering(reader, deliveries, period_stats, asking)
+    commands = Commands(doing, reader, gathering)
+    views = Views(reader, gathering)
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
     application.on_cleanup.append(asking.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from agents.timers import clean_up as clean_up_here
@@ -9,7 +10,8 @@ from streams.app import app, lanes, settings
 from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.topics import names
-from streams.web.commands import CleanedPart, Doing, Placed
+from streams.web.answers import CleanedPart
+from streams.web.commands import Doing, Placed
 from streams.web.views import mount
 from tables.deliveries import deliveries
 from tables.period_stats import period_stats
@@ -25,10 +27,10 @@ async def produce(stream: Stream, key: bytes, value: bytes, partition: int, head
     return Placed(inputs[stream], partition, offset)
 
 
-async def clean_up(within_s: float) -> CleanedPart:
-    """Work off what is due in this worker's partitions."""
-    done = await clean_up_here(within_s)
-    return CleanedPart(done.removed, done.expired, done.complete, sorted(done.partitions))
+async def clean_up(partitions: Sequence[int], within_s: float) -> CleanedPart:
+    """Work off what is due in those of the partitions that this worker holds."""
+    done = await clean_up_here(partitions, within_s)
+    return CleanedPart(tuple(sorted(done.partitions)), done.removed, done.expired, done.complete)
 
 
 mount(server.web_app, app.reader, deliveries, period_stats, Doing(produce, clean_up, lanes.calls))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,25 @@ class Table:
 TABLES = Tables(Table("deliveries", DELIVERIES), Table("period_stats", PERIOD_STATS))
 NAMES = names("delivery.")
 LIFETIMES = Lifetimes()
+
+
+def listings(
+    stored: Mapping[bytes, bytes],
+    format_: Format[Any],
+    prefix: bytes,
+    after: bytes | None,
+    before: bytes | None,
+) -> list[tuple[bytes, bytes]]:
+    """What a store lists of these values, as `Reader.scan_index` cuts it; without a limit."""
+    assert format_.index is not None
+    listed = [(e, key) for key, value in stored.items() for e in format_.index(key, format_.decode(value))]
+    return sorted(
+        (entry, key)
+        for entry, key in listed
+        if entry.startswith(prefix)
+        and (after is None or entry + key > after)
+        and (before is None or entry + key < before)
+    )
 
 
 @dataclass

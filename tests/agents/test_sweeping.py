@@ -12,7 +12,7 @@ from agents.sweeping import PAGE, Sweeper
 from streams.engine.calls import Calls
 from streams.engine.units import Output
 from tables.formats import DELIVERIES
-from tests.agents.flowing import NOON, TABLES, Partition, Record, record, request, status
+from tests.agents.flowing import NOON, TABLES, Partition, Record, listings, record, request, status
 
 HOUR = 3_600_000
 LATER = NOON + 1_000 * HOUR
@@ -51,11 +51,8 @@ class Here:
         after: bytes | None = None,
         before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
-        assert DELIVERIES.index is not None
-        stored = self.partition.stored.get("deliveries", {}).items()
-        listed = sorted((e, key) for key, v in stored for e in DELIVERIES.index(key, DELIVERIES.decode(v)))
-        found = [(e, key) for e, key in listed if e.startswith(prefix) and (before is None or e < before)]
-        return [(e, key) for e, key in found if after is None or e + key > after][:limit]
+        stored = self.partition.stored.get("deliveries", {})
+        return listings(stored, DELIVERIES, prefix, after, before)[:limit]
 
     async def produce(self, partition: int, records: list[Output]) -> None:
         assert partition == 0

@@ -22,9 +22,11 @@ from streams.engine.calls import Calls
 from streams.engine.formats import Format
 from streams.engine.units import Headers
 from streams.messages import Stream
-from streams.web.commands import CleanedPart, Doing, Placed
+from streams.web.answers import CleanedPart
+from streams.web.commands import Doing, Placed
 from streams.web.views import mount
 from tables.formats import DELIVERIES, PERIOD_STATS
+from tests.agents.flowing import listings
 
 PARTITIONS = 6
 NOBODY = "http://127.0.0.1:1"
@@ -145,12 +147,9 @@ class MemoryReader:
         after: bytes | None = None,
         before: bytes | None = None,
     ) -> list[tuple[bytes, bytes]]:
-        form = table.format
-        stored = self._read(table, partition).items()
-        pairs = sorted((entry, key) for key, value in stored for entry in form.index(key, form.decode(value)))
-        found = [(entry, key) for entry, key in pairs if entry.startswith(prefix)]
+        found = listings(self._read(table, partition), table.format, prefix, after, before)
         self._step(limit)
-        return [(entry, key) for entry, key in found if after is None or entry + key > after][:limit]
+        return found[:limit]
 
     def _read(self, table: Any, partition: int) -> dict[bytes, bytes]:
         assert partition in self.own, f"partition {partition} is read but not held"
@@ -178,7 +177,8 @@ class Produced:
     Attributes:
         down: makes them refuse.
         outcome: what the lane says at once of each record that is waited for; None: nothing.
-        cleaned: what a cleanup comes to; None: it fails.
+        cleaned: what a cleanup comes to: removed, expired, whether that was all.
+        own: the partitions that are held here.
     """
 
     def __init__(self) -> None:
@@ -190,8 +190,8 @@ class Produced:
 
         self.own: set[int] = set()
 
-    async def clean_up(self, within_s: float) -> CleanedPart:
-        return CleanedPart(*self.cleaned, sorted(self.own))
+    async def clean_up(self, partitions: Sequence[int], within_s: float) -> CleanedPart:
+        return CleanedPart(tuple(sorted(self.own & set(partitions))), *self.cleaned)
 
     async def take(
         self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
