@@ -12,16 +12,35 @@ from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, Typ
 
 import msgspec
 
-from streams.domain import statistics
+from agents.counting import Counting
 from streams.domain.attempts import REQUESTED, Entry
-from streams.domain.delivery import Delivery, Erase, Expire, Purge, Stop, Track, end, erase, track
+from streams.domain.delivery import (
+    Callback,
+    Delivery,
+    Erase,
+    Expire,
+    Purge,
+    Stop,
+    Track,
+    end,
+    erase,
+    merge,
+    track,
+)
 from streams.domain.errors import MalformedRecord
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
-from streams.domain.statistics import Cell, Standing, Tally, standing
+from streams.domain.statistics import (
+    CONTRADICTORY,
+    DEAD_LETTERED,
+    REFUSED,
+    REPEATED,
+    Tally,
+    standing,
+)
 from streams.domain.statuses import NAMES, NOTHING
-from streams.domain.times import iso
+from streams.domain.times import event_at, iso
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
@@ -35,10 +54,11 @@ from streams.messages import (
     event_headers,
     forwarded_header,
     read_request,
+    read_status,
 )
 from streams.topics import Names
 
-__all__ = ["Flow", "Tables"]
+__all__ = ["Flow", "RequestFlow", "StatusFlow", "Tables"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +96,7 @@ class Tables(NamedTuple):
     """The tables that the flows change."""
 
     deliveries: TableLike[Delivery]
-    period_stats: TableLike[Cell]
+    counting: Counting
 
 
 class Flow(Generic[S]):
@@ -109,10 +129,10 @@ class Flow(Generic[S]):
 
     def handle(self, batch: Batch, unit: Unit) -> None:
         """Apply each record in offset order; what becomes of it is counted."""
-        said = self._read_all(batch, unit)
+        tally = unit.gathered(Tally, self.tables.counting.add_up)
+        said = self._read_all(batch, tally, unit)
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
-        tally = unit.gathered(Tally, self._add_up)
         events = Events(f"{self.stream}-{batch.partition}-", self.names.events, unit)
         apply = self._apply
         outcomes = [
@@ -120,24 +140,17 @@ class Flow(Generic[S]):
         ]
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)
-        for (record, _, _), outcome in zip(said, outcomes, strict=True):
+        for (record, _, what), outcome in zip(said, outcomes, strict=True):
             if record.headers:
                 unit.tell(record.headers, outcome)
+            if outcome in UNAPPLIED:
+                self._count(UNAPPLIED[outcome], record, what, tally)
+        tally.settle()
 
-    def _add_up(self, tally: Tally, unit: Unit) -> None:
-        """Write the statistics of a unit: one read for all cells, one write of each."""
-        period_stats = unit.table(self.tables.period_stats)
-        added = list(tally.cells())
-        period_stats.load([key for key, _ in added])
-        for key, more in added:
-            cell = period_stats.get(key)
-            if cell is None:
-                cell = more
-            else:
-                statistics.merge(cell, more)
-            period_stats.put(key, cell)
+    def _count(self, outcome: int, record: Record, what: S | None, tally: Tally) -> None:
+        """Count what became of a callback, None if it could not be read; other inputs have none."""
 
-    def _read_all(self, batch: Batch, unit: Unit) -> list[tuple[Record, bytes, S]]:
+    def _read_all(self, batch: Batch, tally: Tally, unit: Unit) -> list[tuple[Record, bytes, S]]:
         """Return what can be read and lies under its own key; send the rest where it belongs."""
         read = self.read
         said: list[tuple[Record, bytes, S]] = []
@@ -146,6 +159,7 @@ class Flow(Generic[S]):
                 what = read(record.value)
             except MalformedRecord as error:
                 unit.count(self._bury(batch, record, error, unit))
+                self._count(DEAD_LETTERED, record, None, tally)
                 continue
             key = what.message_id.encode()
             if record.key == key:
@@ -167,28 +181,26 @@ class Flow(Generic[S]):
     ) -> Outcome:
         """Add what is said to the delivery of its message; tell of a change, and say what became of it."""
         delivery = deliveries.get(key)
-        stood: Standing | None = None
         if delivery is not None:
             if delivery.ended_at is not None:
                 return "refused"
-            if delivery.precedence != NOTHING:
-                stood = standing(delivery)
         elif partition_of(key, unit.partitions) == unit.partition:
             delivery = Delivery()
         else:
             # asked only for a message that is new here: those known here are in their place
             return self._forward(batch, record, key, unit)
         before, completed_at, named = delivery.precedence, delivery.completed_at, delivery.named
-        contradicted = delivery.contradiction
+        contradicted, touched = delivery.contradiction, tally.before(key, delivery)
         tracked, entries = delivery.request, len(delivery.history) + delivery.folded
         entry = self.add(delivery, what, record.timestamp)
         if entry is None:
             return "repeated"
         delivery.due_at = due_at(delivery, self.lifetimes)
         deliveries.put(key, delivery)
-        if len(delivery.history) + delivery.folded > entries:
-            tally.happened(entry.at, entry.provider, entry.precedence)
-        tally.moved(stood, delivery)
+        is_new = len(delivery.history) + delivery.folded > entries
+        tally.changed(key, touched, entry if is_new else None)
+        if not contradicted and delivery.contradiction:
+            self._count(CONTRADICTORY, record, what, tally)
         now = delivery.precedence
         types = EVENT_TYPES[
             tracked is None and delivery.request is not None,
@@ -229,6 +241,17 @@ class Flow(Generic[S]):
         return "forwarded"
 
 
+class StatusFlow(Flow[Callback]):
+    """The way of statuses: each is a callback, and counts as such."""
+
+    def __init__(self, tables: Tables, names: Names, lifetimes: Lifetimes) -> None:
+        super().__init__("statuses", read_status, merge, tables, names, lifetimes)
+
+    def _count(self, outcome: int, record: Record, what: Callback | None, tally: Tally) -> None:
+        given = None if what is None else what.timestamp
+        tally.ended(outcome, event_at(given, record.timestamp), what)
+
+
 class RequestFlow(Flow[Request]):
     """The way of requests: a track request is said of a message like a status, others end what is known."""
 
@@ -258,7 +281,7 @@ class RequestFlow(Flow[Request]):
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
         if isinstance(what, Purge):
-            return self._purge(record, key, what, deliveries, events)
+            return self._purge(record, key, what, deliveries, tally, events)
         return self._end(record, key, what, deliveries, tally, events)
 
     def _end(
@@ -274,6 +297,7 @@ class RequestFlow(Flow[Request]):
         delivery = deliveries.get(key) or Delivery()
         if delivery.ended_at is not None:
             return "repeated" if isinstance(what, Stop) else "refused"
+        tally.settle_one(key)
         ended = _ended(delivery, what, record.timestamp)
         if ended is None:
             return "repeated"
@@ -293,6 +317,7 @@ class RequestFlow(Flow[Request]):
         key: bytes,
         what: Purge,
         deliveries: View[Delivery],
+        tally: Tally,
         events: Events,
     ) -> Outcome:
         """Remove a record that was kept for long enough, and then what marks that it was there.
@@ -305,6 +330,7 @@ class RequestFlow(Flow[Request]):
         if delivery.precedence == NOTHING:
             deliveries.delete(key)
             return "forgotten"
+        tally.settle_one(key)
         marker = purge(delivery, record.timestamp)
         if marker is None:
             return "repeated"
@@ -312,6 +338,10 @@ class RequestFlow(Flow[Request]):
         deliveries.put(key, marker)
         events.tell_end(record, key, what, delivery)
         return "applied"
+
+
+UNAPPLIED: Final[Mapping[str, int]] = {"repeated": REPEATED, "refused": REFUSED}
+"""Outcomes of callbacks that change nothing, as the statistics count them."""
 
 
 def _ended(delivery: Delivery, what: Stop | Erase, receipt: int) -> Delivery | None:

@@ -1,24 +1,26 @@
-"""delivery.requests → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+"""delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from agents.counting import Counting
 from agents.flows import RequestFlow, Tables
 from streams.app import app, lanes, lifetimes, settings
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
 from tables.deliveries import deliveries
+from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = RequestFlow(Tables(deliveries, period_stats), topics, lifetimes)
+flow = RequestFlow(Tables(deliveries, Counting(period_stats, pending_stats)), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")
 async def apply_requests(batches: Any) -> None:
-    """delivery.requests → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+    """delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
     async for event in batches.noack().events():
         await lanes.submit(event, handle)
 

@@ -1,26 +1,26 @@
-"""delivery.statuses → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+"""delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from agents.flows import Flow, Tables
+from agents.counting import Counting
+from agents.flows import StatusFlow, Tables
 from streams.app import app, lanes, lifetimes, settings
-from streams.domain.delivery import merge
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
-from streams.messages import read_status
 from streams.topics import names
 from tables.deliveries import deliveries
+from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = Flow("statuses", read_status, merge, Tables(deliveries, period_stats), topics, lifetimes)
+flow = StatusFlow(Tables(deliveries, Counting(period_stats, pending_stats)), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")
 async def apply_statuses(batches: Any) -> None:
-    """delivery.statuses → deliveries, period_stats, delivery.events, delivery.dead-letters"""
+    """delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
     async for event in batches.noack().events():
         await lanes.submit(event, handle)
 

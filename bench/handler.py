@@ -12,23 +12,27 @@ import gc
 import pstats
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.flows import Flow, Tables
+import agents.flows
+from agents.counting import Counting
+from agents.flows import StatusFlow, Tables
 from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
-from streams.domain.delivery import merge
+from streams.domain.attempts import Entry
+from streams.domain.delivery import Callback, Delivery
 from streams.domain.lifetimes import Lifetimes
+from streams.domain.statistics import Tally, Touched
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
-from streams.messages import read_status
 from streams.topics import names
-from tables.formats import DELIVERIES, PERIOD_STATS
+from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS
 
 UNIT_RECORDS = 5_000
 
@@ -52,11 +56,9 @@ class Table:
 
 @dataclass
 class Store:
-    """Both tables of the one partition, as bytes."""
+    """The tables of the one partition, as bytes."""
 
-    tables: dict[str, dict[bytes, bytes]] = field(
-        default_factory=lambda: {"deliveries": {}, "period_stats": {}}
-    )
+    tables: dict[str, dict[bytes, bytes | None]] = field(default_factory=lambda: defaultdict(dict))
 
     def read_many(self, table: TableLike[Any], keys: Sequence[bytes]) -> list[bytes | None]:
         stored = self.tables[table.name]
@@ -69,6 +71,22 @@ class Store:
                 stored[key] = value
 
 
+class NoTally(Tally):
+    """Counts nothing: what is left is the time without statistics."""
+
+    def before(self, key: bytes, delivery: Delivery) -> Touched:
+        return NOTHING
+
+    def changed(self, key: bytes, touched: Touched, entry: Entry | None = None) -> None:
+        pass
+
+    def ended(self, outcome: int, at: int, callback: Callback | None = None) -> None:
+        pass
+
+
+NOTHING = Touched(None, Delivery())
+
+
 def records(count: int, arrangement: Arrangement) -> list[Record]:
     """So many callbacks of one partition, out of an hour's traffic as the other benchmarks have it."""
     return [
@@ -77,7 +95,7 @@ def records(count: int, arrangement: Arrangement) -> list[Record]:
     ]
 
 
-def run(log: list[Record], flow: Flow[Any]) -> tuple[float, Store]:
+def run(log: list[Record], flow: StatusFlow, tally: type[Tally] = Tally) -> tuple[float, Store]:
     """Return the seconds it took to apply the log, and what it left."""
     store = Store()
     batches = [
@@ -86,6 +104,7 @@ def run(log: list[Record], flow: Flow[Any]) -> tuple[float, Store]:
         )
         for at in range(0, len(log), UNIT_RECORDS)
     ]
+    agents.flows.Tally = tally  # type: ignore[misc]
     began = time.process_time()
     for batch in batches:
         unit = Unit(0, 1, store.read_many)
@@ -104,8 +123,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile one round of each arrangement")
     args = parser.parse_args()
 
-    tables = Tables(Table("deliveries", DELIVERIES), Table("period_stats", PERIOD_STATS))
-    flow = Flow("statuses", read_status, merge, tables, names("delivery."), Lifetimes())
+    counting = Counting(Table("period_stats", PERIOD_STATS), Table("pending_stats", PENDING_STATS))
+    tables = Tables(Table("deliveries", DELIVERIES), counting)
+    flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work
     gc.disable()
     for arrangement in ARRANGEMENTS:
@@ -115,9 +135,15 @@ def main() -> None:
             profile.runcall(run, log, flow)
             pstats.Stats(profile).sort_stats("tottime").print_stats(30)
             continue
-        micros = [run(log, flow)[0] / len(log) * 1e6 for _ in range(args.rounds)]
-        best, median = min(micros), statistics.median(micros)
-        print(f"{arrangement:>9}: {len(log)} callbacks, {median:.2f} µs each (median; best {best:.2f})")
+        with_, without = [], []
+        for _ in range(args.rounds):
+            with_.append(run(log, flow)[0] / len(log) * 1e6)
+            without.append(run(log, flow, NoTally)[0] / len(log) * 1e6)
+        median, bare = statistics.median(with_), statistics.median(without)
+        print(
+            f"{arrangement:>9}: {len(log)} callbacks, {median:.2f} µs each (median; best {min(with_):.2f}); "
+            f"without statistics {bare:.2f} (best {min(without):.2f}): {median / bare - 1:+.0%}"
+        )
 
 
 if __name__ == "__main__":

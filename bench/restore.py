@@ -12,8 +12,7 @@ from bench.ours import BenchFailed, until_processed, until_ready, worker
 from streams.demo.places import Place
 from streams.demo.readings import Metrics, fetch_json, fetch_metrics
 from streams.demo.traffic import NO_FAULTS, Sample, Tally, Traffic, generate
-
-TABLES = ("deliveries", "period_stats")
+from streams.topics import TABLES
 
 
 def measure(url: str, messages: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ __all__ = ["MODULES", "app", "lanes", "lifetimes", "settings"]
 MODULES = (
     "tables.deliveries",
     "tables.period_stats",
+    "tables.pending_stats",
     "agents.requests",
     "agents.statuses",
     "agents.timers",

@@ -148,15 +148,28 @@ class TrackingRecord(Shown, frozen=True):
 
 
 class DeliveryStats(Shown, frozen=True):
-    """Counts of messages by where they stand; times in ms, rates in percent."""
+    """Counts of messages by where they stand; times in ms, rates in percent.
+
+    Attributes:
+        delivery_rate: of all messages those that have ever arrived; `delivery_rate_of_final` of those that
+            are in a final status.
+        delivery_time: by p50, p90, p95 and p99, the time from sent to delivered that so many do not exceed.
+        delivery_curve: of all messages those that have arrived within 5s, 30s, 1m, 5m, 1h and 24h.
+        resolution: of a period: "exact", or how wide the windows are that its ends had to be moved to.
+    """
 
     total_messages: int
     by_status: dict[Status, int]
     by_provider: dict[str, int]
+    by_error_code: dict[str, int]
     average_delivery_time: float
     delivery_rate: float
+    delivery_rate_of_final: float
     failure_rate: float
+    delivery_time: dict[str, float | None]
+    delivery_curve: dict[str, float]
     last_updated: datetime | None = None
+    resolution: str | None = None
 
 
 class MessageEvent(msgspec.Struct, frozen=True):

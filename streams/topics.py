@@ -120,7 +120,7 @@ def co_partitioned(prefix: str) -> tuple[str, ...]:
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
 
 
-TABLES: Final = ("deliveries", "period_stats")
+TABLES: Final = ("deliveries", "pending_stats", "period_stats")
 """The tables, each of which Kafka holds in a changelog."""
 
 

@@ -9,11 +9,25 @@ import msgspec
 
 from streams.domain.delivery import Delivery
 from streams.domain.lifetimes import LAST_MS
-from streams.domain.statistics import Cell
+from streams.domain.statistics import Cell, Pending
 from streams.domain.statuses import FIRST_FINAL, NOTHING
 from streams.engine.formats import Entries, Format
 
-__all__ = ["DELIVERIES", "EXPIRES", "PERIOD_STATS", "REMOVED", "due_by", "index_entries"]
+__all__ = [
+    "CREATED",
+    "DELIVERIES",
+    "EXPIRES",
+    "HEAD",
+    "MOST_ROWS",
+    "PENDING_STATS",
+    "PERIOD_STATS",
+    "REMOVED",
+    "created_from",
+    "due_by",
+    "index_entries",
+    "pending_row",
+    "pending_rows",
+]
 
 _ENTRY: Final = Struct(">BQ")
 _entry: Final = _ENTRY.pack
@@ -21,21 +35,35 @@ EXPIRES: Final = b"\x80"
 """Begins the entries of deliveries that are not final, by when they expire."""
 REMOVED: Final = b"\x81"
 """Begins the entries of those that are, and of markers, by when they are removed."""
+CREATED: Final = b"\x82"
+"""Begins the entries of all deliveries, by when they were created."""
 _EXPIRES: Final = EXPIRES[0]
 _REMOVED: Final = REMOVED[0]
+_CREATED: Final = CREATED[0]
 # Trap 23: JSON was larger and slower to read and write, and without a version nothing could ever be changed.
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def index_entries(key: bytes, delivery: Delivery) -> Entries:
-    """List a delivery by its status, what changed last first, if it has one; and by when it is due."""
+    """List a delivery by its status, what changed last first, and by its creation; and by when it is due."""
     precedence, due_at = delivery.precedence, delivery.due_at
     if precedence == NOTHING:
         return () if due_at is None else (_entry(_REMOVED, due_at),)
     listed = _entry(precedence, LAST_MS - delivery.updated_at)
+    created = _entry(_CREATED, _listable(delivery.created_at))
     if due_at is None:
-        return (listed,)
-    return listed, _entry(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)
+        return listed, created
+    return listed, created, _entry(_EXPIRES if precedence < FIRST_FINAL else _REMOVED, due_at)
+
+
+def _listable(time: int) -> int:
+    """Return a time as it can be listed; a record may carry any."""
+    return time if 0 <= time <= LAST_MS else max(0, min(time, LAST_MS))
+
+
+def created_from(time: int) -> bytes:
+    """Return what no entry of a delivery that was created before `time`, ms, comes up to."""
+    return _entry(_CREATED, _listable(time))
 
 
 def due_by(kind: bytes, now: int) -> bytes:
@@ -51,3 +79,21 @@ DELIVERIES: Final[Format[Delivery]] = Format(
 )
 
 PERIOD_STATS: Final[Format[Cell]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Cell).decode)
+
+PENDING_STATS: Final[Format[Pending]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Pending).decode)
+
+HEAD: Final = b"\x00"
+"""Key of the row that says which rows are pending."""
+
+MOST_ROWS: Final = 256
+"""Rows that may be pending."""
+
+
+def pending_row(number: int) -> bytes:
+    """Return the key of a row of the sequence; it is used again later, so that nothing need be deleted."""
+    return b"\x01" + bytes((number % MOST_ROWS,))
+
+
+def pending_rows(head: Pending) -> list[bytes]:
+    """Return the keys of the rows that are pending."""
+    return [pending_row(number) for number in range(head.first, head.end)]

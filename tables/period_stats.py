@@ -1,4 +1,4 @@
-"""``m`` + minute + provider → what happened then; ``t`` + provider → how all deliveries stand."""
+"""Window and group → what is counted of it: windows of a minute, an hour, a day, and all time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ period_stats = cast(
         "period_stats",
         format=PERIOD_STATS,
         partitions=settings.partitions,
-        help="minute and provider → what happened then; provider → how all deliveries stand",
+        help="window and group → the messages created and sent then, how they stand, and what happened then",
     ),
 )

@@ -15,12 +15,13 @@ ROUTES = {
     "/v1/cleanup",
     "/v1/internal/cleanup",
     "/v1/internal/messages",
-    "/v1/internal/totals",
+    "/v1/internal/stats",
     "/v1/messages",
     "/v1/messages/{messageId}",
     "/v1/messages/{messageId}/erase",
     "/v1/messages/{messageId}/report",
     "/v1/messages/{messageId}/statuses",
+    "/v1/activity",
     "/v1/stats",
 }
 #: An empty document; Faust always has either this or its statistics there.
@@ -63,7 +64,7 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     app = json.loads(done.stdout)
 
     assert app["agents"] == ["apply_requests", "apply_statuses"]
-    assert app["tables"] == list(TABLES) == ["deliveries", "period_stats"]
+    assert app["tables"] == list(TABLES) == ["deliveries", "pending_stats", "period_stats"]
     assert app["changelogs"] == [topic.name for topic in changelogs("delivery-tracker", 8)]
     assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
 

@@ -357,7 +357,7 @@ class _Message:
             "templateId": self.template_id,
             "provider": self.provider,
             "channel": self.channel,
-            "tenant": f"tenant-{self.number % 7}",
+            "tenant": f"tenant-{self.number % 20 % 7}",  # a template is one tenant's
             "createdAt": self.iso(self.created_ms),
             "metadata": {"campaign": CAMPAIGNS[self.number % 5], "batch": self.number // 1000},
         }

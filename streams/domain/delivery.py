@@ -253,7 +253,8 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
         """When the message was created, as far as known; ms."""
         if self.request is not None:
             return self.request.created_at
-        return min(attempt.at for attempt in self.attempts)
+        attempts = self.attempts
+        return attempts[0].at if len(attempts) == 1 else min(attempt.at for attempt in attempts)
 
     @property
     def expires_at(self) -> int | None:

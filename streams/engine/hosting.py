@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import faust
 
 from streams.engine.lanes import Lanes
+from streams.engine.reading import TableSnapshot
 from streams.engine.schema import BatchSchema
 from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
@@ -172,6 +173,10 @@ class TableReader:
         listings = self._store(table, partition).scan_index(prefix, limit, after, before)
         width = table.format.index_bytes
         return [(listing[:width], listing[width:]) for listing in listings]
+
+    def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
+        """Return the table as it is now."""
+        return TableSnapshot(self._store(table, partition).snapshot(), table.format)
 
     def _store(self, table: TableLike[Any], partition: int) -> Any:
         store = table.store.opened(partition)  # type: ignore[attr-defined]

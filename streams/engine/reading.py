@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from streams.engine.formats import Format
 from streams.engine.units import TableLike
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "Stored", "TableSnapshot"]
 
 V = TypeVar("V")
+
+
+class Stored(Protocol):
+    """Bytes as they were at one moment."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`."""
+
+    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return entries in order."""
+
+    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Return listings (entry + key) in order."""
+
+
+class TableSnapshot(Generic[V]):
+    """One partition of a table as it was at one moment."""
+
+    def __init__(self, stored: Stored, format: Format[V]) -> None:
+        self._stored = stored
+        self._format = format
+
+    def get(self, key: bytes) -> V | None:
+        """Return the value of `key`."""
+        value = self._stored.get(key)
+        return None if value is None else self._format.decode(value)
+
+    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, V]]:
+        """Return entries in order."""
+        decode = self._format.decode
+        return [(key, decode(value)) for key, value in self._stored.scan(first, end, limit)]
+
+    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return listings in order, each cut into entry and key."""
+        width = self._format.index_bytes
+        return [(listing[:width], listing[width:]) for listing in self._stored.scan_index(first, end, limit)]
 
 
 class Reader(Protocol):
@@ -40,6 +77,9 @@ class Reader(Protocol):
         self, table: TableLike[V], partition: int, prefix: bytes, limit: int, after: bytes | None = None
     ) -> list[tuple[bytes, V]]:
         """Return up to `limit` keys that begin with `prefix`, in order, strictly after the key `after`."""
+
+    def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
+        """Return `table` as it is now, and stays whatever is written; not to be kept for long."""
 
     def scan_index(
         self,

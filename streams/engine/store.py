@@ -32,7 +32,7 @@ from rocksdict import (
 from streams.engine.batches import Record
 from streams.engine.formats import Entries, Format, Write
 
-__all__ = ["PartitionStore"]
+__all__ = ["PartitionStore", "Snapshot"]
 
 OFFSET = b"\xfeoffset"
 INDEX = b"\xff"
@@ -78,6 +78,34 @@ def _behind(prefix: bytes) -> bytes:
     """Return what comes after everything that begins with `prefix`."""
     whole = prefix.rstrip(b"\xff")
     return whole[:-1] + bytes([whole[-1] + 1]) if whole else b"\xff" * 16
+
+
+class Snapshot:
+    """The data of a store as it was at one moment.
+
+    An iterator shows that; rocksdict's own snapshots do not, when they are iterated over.
+    """
+
+    def __init__(self, db: Any) -> None:
+        self._entries = db.iter()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`."""
+        return next((value for _, value in self.scan(key, key + b"\0", 1)), None)
+
+    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` entries from the key `first` on, before `end`, in order."""
+        entries = self._entries
+        found: list[tuple[bytes, bytes]] = []
+        entries.seek(first)
+        while len(found) < limit and entries.valid() and (key := entries.key()) < end:
+            found.append((key, entries.value()))
+            entries.next()
+        return found
+
+    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` listings (entry + key) from `first` on, before `end`, in order."""
+        return [key[1:] for key, _ in self.scan(INDEX + first, INDEX + end, limit)]
 
 
 class PartitionStore:
@@ -162,6 +190,10 @@ class PartitionStore:
         options.set_iterate_upper_bound(INDEX + (_behind(prefix) if before is None else before))
         listings: Iterator[bytes] = self._db.keys(from_key=first, read_opt=options)
         return [listing[1:] for listing in islice(listings, limit) if listing.startswith(INDEX + prefix)]
+
+    def snapshot(self) -> Snapshot:
+        """Return the data as it is now; RocksDB keeps it, and its lock, until the snapshot goes."""
+        return Snapshot(self._db)
 
     def close(self) -> None:
         """Flush and release the directory, so that another worker of this machine may open it."""

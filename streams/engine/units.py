@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from streams.engine.calls import CALL_HEADER
 from streams.engine.formats import Entries, Format, Write
 
-__all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "TableLike", "Unit", "View"]
+__all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "Spend", "TableLike", "Unit", "View"]
 
 V = TypeVar("V")
 G = TypeVar("G")
@@ -32,6 +32,9 @@ class TableLike(Protocol[V]):
 
 #: Reads the stored bytes of some keys of one partition of a table, None for a key that is not there.
 ReadMany = Callable[[TableLike[Any], Sequence[bytes]], Sequence[bytes | None]]
+
+#: Writes what the handlers of a unit have gathered, in steps.
+Spend = Callable[[G, "Unit"], Iterator[None]]
 
 #: First bytes that the store keeps for itself (offset and index); no key may begin with them.
 RESERVED = (0xFE, 0xFF)
@@ -157,7 +160,7 @@ class Unit:
         self.told: list[tuple[bytes, str]] = []
         self._read = read_many
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
-        self._gathered: dict[Callable[[], Any], tuple[Any, Callable[[Any, Unit], None]]] = {}
+        self._gathered: dict[Callable[[], Any], tuple[Any, Spend[Any]]] = {}
 
     def table(self, table: TableLike[V]) -> View[V]:
         """Return this unit's view of `table`."""
@@ -193,11 +196,12 @@ class Unit:
         """
         return self.outputs.setdefault((topic, self.partition), []).append
 
-    def gathered(self, make: Callable[[], G], spend: Callable[[G, Unit], None]) -> G:
+    def gathered(self, make: Callable[[], G], spend: Spend[G]) -> G:
         """Return what all handlers gather in the course of the unit, made at the first call.
 
         Args:
-            spend: called once with it and the unit, before the changes are handed over.
+            spend: called once with it and the unit, before the changes are handed over; in steps, between
+                which others may have their turn.
         """
         known = self._gathered.get(make)
         if known is None:
@@ -225,9 +229,14 @@ class Unit:
             if name == CALL_HEADER:
                 self.told.append((token, outcome))
 
+    def finish(self) -> Iterator[None]:
+        """Spend what was gathered, in steps: it may be more work than the loop should wait for."""
+        while self._gathered:
+            _, (gathered, spend) = self._gathered.popitem()
+            yield from spend(gathered, self)
+
     def changes(self) -> list[tuple[TableLike[Any], list[Write]]]:
         """Return the writes of each table that has any; the unit is done with."""
-        for gathered, spend in self._gathered.values():
-            spend(gathered, self)
-        self._gathered.clear()
+        for _ in self.finish():
+            pass
         return [(table, writes) for table, view in self._views.values() if (writes := view.writes())]

@@ -19,11 +19,10 @@ from streams.domain.delivery import Delivery
 from streams.domain.placement import partition_of
 from streams.domain.reports import record_view
 from streams.domain.reports import report as report_view
-from streams.domain.statistics import TOTAL, Cell, Tally
 from streams.domain.statuses import NOTHING, PRECEDENCE
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
-from streams.web.queries import ENTRY_BYTES, Listing, Period
+from streams.web.queries import ENTRY_BYTES, Listing
 
 T = TypeVar("T")
 
@@ -31,7 +30,6 @@ PAGE_ROWS = 200
 """Rows read in one step: the loop that reads tables also feeds the consumer and must not stand still."""
 
 Deliveries = TableLike[Delivery]
-Cells = TableLike[Cell]
 Scan = Callable[[int, bytes | None], list[tuple[bytes, T]]]
 
 
@@ -55,13 +53,6 @@ class ListPart(msgspec.Struct, frozen=True):
     partitions: tuple[int, ...]
     rows: list[tuple[bytes, bytes | None]]
     more: bool
-
-
-class TotalsPart(msgspec.Struct, frozen=True):
-    """One worker's share of the statistics: the cells of its partitions, by key."""
-
-    partitions: tuple[int, ...]
-    cells: list[tuple[bytes, Cell]]
 
 
 class CleanedPart(msgspec.Struct, frozen=True):
@@ -132,39 +123,6 @@ def _row(reader: Reader, table: Deliveries, partition: int, place: bytes, listin
     if found is None or found.precedence != PRECEDENCE[listing.status]:
         return None
     return msgspec.json.encode(record_view(key.decode(), found))
-
-
-async def totals(reader: Reader, table: Cells, partitions: Sequence[int]) -> TotalsPart:
-    """Return the cells of these partitions that count every message once.
-
-    One partition's cells are of one moment as long as they fit in one step, that is for 200 providers.
-    """
-    cells = [cell for partition in partitions async for cell in _entries(reader, table, partition, TOTAL)]
-    require_held(reader, partitions)
-    return TotalsPart(tuple(partitions), cells)
-
-
-async def period_totals(
-    reader: Reader, table: Deliveries, partitions: Sequence[int], period: Period
-) -> TotalsPart:
-    """Return cells of the messages of these partitions that were created in a period, counted one by one."""
-    tally = Tally()
-    for partition in partitions:
-        async for _, delivery in _entries(reader, table, partition):
-            if delivery.precedence != NOTHING and period.begin <= delivery.created_at < period.end:
-                tally.moved(None, delivery)
-    require_held(reader, partitions)
-    return TotalsPart(tuple(partitions), list(tally.cells()))
-
-
-def _entries(
-    reader: Reader, table: TableLike[T], partition: int, prefix: bytes = b""
-) -> AsyncIterator[tuple[bytes, T]]:
-    def scan(limit: int, after: bytes | None) -> list[tuple[bytes, T]]:
-        require_held(reader, [partition])
-        return reader.scan(table, partition, prefix, limit, after)
-
-    return _paged(scan)
 
 
 async def _paged(scan: Scan[T], most: int = sys.maxsize) -> AsyncIterator[tuple[bytes, T]]:

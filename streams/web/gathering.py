@@ -11,28 +11,23 @@ import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from streams.domain import statistics
 from streams.domain.placement import partition_of
 from streams.engine.reading import Reader
 from streams.web import answers
-from streams.web.answers import Cells, CleanedPart, Deliveries, ListPart, NotHeld, TotalsPart
+from streams.web.answers import CleanedPart, Deliveries, ListPart, NotHeld
 from streams.web.asking import ASK_TIMEOUT_S, Ask, Unreachable
-from streams.web.problems import UNKNOWN_MESSAGE, Problem, busy, partitions_unavailable, unknown_message
-from streams.web.queries import Listing, Period, cursor, join
+from streams.web.problems import UNKNOWN_MESSAGE, Problem, partitions_unavailable, unknown_message
+from streams.web.queries import Listing, cursor, join
 
 INTERNAL_LIST = "/v1/internal/messages"
-INTERNAL_TOTALS = "/v1/internal/totals"
 INTERNAL_CLEANUP = "/v1/internal/cleanup"
-SCAN_TURN_S = 5.0
-SCAN_TIMEOUT_S = 60.0
-"""A worker reads all its records to count those of a period."""
 
 
 class Part(Protocol):
@@ -61,14 +56,11 @@ class Gathering:
 
     Attributes:
         deliveries: the table of records.
-        period_stats: the table of statistics.
     """
 
     reader: Reader
     deliveries: Deliveries
-    period_stats: Cells
     ask: Ask
-    scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def record(self, message_id: str, *, asked_by_worker: bool) -> bytes:
         """Return the tracking record as JSON."""
@@ -85,7 +77,7 @@ class Gathering:
         and however partitions move between them, and no message twice. One that changes moves to the front: a
         walk that had not come to it yet misses it.
         """
-        parts = await self._scatter(
+        parts = await self.scatter(
             ListPart,
             lambda partitions: self.listing_part(listing, partitions),
             lambda partitions: f"{INTERNAL_LIST}?{listing.query(partitions)}",
@@ -95,20 +87,9 @@ class Gathering:
         items = [msgspec.Raw(item) for _, item in rows if item is not None]
         return msgspec.json.encode({"items": items, "nextCursor": cursor(_place(rows[-1])) if more else None})
 
-    async def totals(self, period: Period | None = None) -> bytes:
-        """Return the statistics of all messages, or those created in a period, as JSON."""
-        more = "" if period is None else period.query()
-        parts = await self._scatter(
-            TotalsPart,
-            lambda partitions: self.totals_part(partitions, period),
-            lambda partitions: f"{INTERNAL_TOTALS}?partitions={quote(join(partitions))}{more}",
-            ASK_TIMEOUT_S if period is None else SCAN_TIMEOUT_S,
-        )
-        return msgspec.json.encode(statistics.totals(cell for part in parts for cell in part.cells))
-
     async def cleanup(self, local: Local[CleanedPart], within_s: float) -> bytes:
         """Have every worker work off what is due, by `local` for at most `within_s`; say what came of it."""
-        parts = await self._scatter(
+        parts = await self.scatter(
             CleanedPart,
             local,
             lambda partitions: f"{INTERNAL_CLEANUP}?partitions={quote(join(partitions))}",
@@ -126,23 +107,6 @@ class Gathering:
     async def listing_part(self, listing: Listing, partitions: Sequence[int]) -> ListPart:
         """Return this worker's share of a list."""
         return await answers.newest(self.reader, self.deliveries, partitions, listing)
-
-    async def totals_part(self, partitions: Sequence[int], period: Period | None) -> TotalsPart:
-        """Return this worker's share of the statistics."""
-        if period is not None:
-            return await self._scanned(partitions, period)
-        return await answers.totals(self.reader, self.period_stats, partitions)
-
-    async def _scanned(self, partitions: Sequence[int], period: Period) -> TotalsPart:
-        """Read all that this worker holds, one question after the other."""
-        try:
-            await asyncio.wait_for(self.scanning.acquire(), SCAN_TURN_S)
-        except TimeoutError:
-            raise busy() from None
-        try:
-            return await answers.period_totals(self.reader, self.deliveries, partitions, period)
-        finally:
-            self.scanning.release()
 
     def unavailable(self, missing: Iterable[int]) -> Problem:
         """Say for which partitions nobody answered, and who should have."""
@@ -177,7 +141,7 @@ class Gathering:
             raise unknown_message(message_id)
         raise self.unavailable([partition])
 
-    async def _scatter(
+    async def scatter(
         self,
         kind: type[P],
         local: Local[P],

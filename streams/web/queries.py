@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 from streams.domain.errors import MalformedRecord
+from streams.domain.statistics import DAY, HOUR, MINUTE, MINUTE_MS, WINDOW_MINUTES
 from streams.domain.statuses import NAMES, PRECEDENCE, Status
-from streams.domain.times import iso, to_ms
+from streams.domain.times import to_ms
 from streams.web.problems import invalid_parameter
 
 DEFAULT_LIMIT = 100
@@ -27,6 +28,15 @@ ENTRY_BYTES = 9
 """An index entry of a delivery: one byte for its status, eight for how recently it changed."""
 
 CURSOR_VERSION = b"\x01"
+
+Dimension: TypeAlias = Literal["tenant", "channel", "provider", "templateId"]
+DIMENSIONS: Final[tuple[Dimension, ...]] = ("tenant", "channel", "provider", "templateId")
+"""What statistics are told apart by, in the order of a full group."""
+
+By: TypeAlias = Literal["created", "sent"]
+INTERVALS: Final = {"minute": MINUTE, "hour": HOUR, "day": DAY}
+MOST_INTERVALS: Final = 1_500
+"""What a chart can show, and one answer hold."""
 
 
 class Query(Protocol):
@@ -98,16 +108,69 @@ def parse_wait(values: Mapping[str, str]) -> float | None:
     return wait_s
 
 
-@dataclass(frozen=True)
-class Period:
-    """From when on, and until before when, messages were created; ms."""
+class Period(NamedTuple):
+    """From when on, and until before when; ms."""
 
     begin: int
     end: int
 
-    def query(self) -> str:
-        """Ask another worker the same."""
-        return f"&from={iso(self.begin)}&to={iso(self.end)}"
+
+@dataclass(frozen=True)
+class StatsQuery:
+    """Which statistics are asked for.
+
+    Attributes:
+        period: None: all time.
+        by: which messages are of the period, those created then or those sent then.
+        group_by: what the answer is told apart by.
+        interval: granularity of a series; None: there is none.
+        filters: what the messages must have.
+    """
+
+    period: Period | None
+    by: By
+    group_by: tuple[Dimension, ...]
+    interval: bytes | None
+    filters: Mapping[Dimension, str]
+
+
+def parse_stats(query: Query, *, with_by: bool) -> StatsQuery:
+    """Read what statistics are asked for."""
+    values = single_values(query, ("from", "to", "groupBy", "interval", *DIMENSIONS, *(("by",) * with_by)))
+    by = _one_of(values, "by", ("created", "sent")) or "created"
+    period, interval = parse_period(values), _one_of(values, "interval", tuple(INTERVALS))
+    if interval is not None and period is None:
+        raise invalid_parameter("from", "from and to are required with interval.")
+    named = values["groupBy"].split(",") if "groupBy" in values else []
+    group_by = tuple(name for name in DIMENSIONS if name in named)
+    if len(group_by) != len(named):
+        raise invalid_parameter(
+            "groupBy", f"groupBy is of {', '.join(DIMENSIONS)}, each once, with commas between."
+        )
+    filters = {name: values[name] for name in DIMENSIONS if name in values}
+    if period is not None and interval is not None:
+        _check_length(period, WINDOW_MINUTES[INTERVALS[interval]] * MINUTE_MS)
+    return StatsQuery(
+        period,
+        "sent" if by == "sent" else "created",
+        group_by,
+        None if interval is None else INTERVALS[interval],
+        filters,
+    )
+
+
+def _check_length(period: Period, interval_ms: int) -> None:
+    if (period.end - period.begin) // interval_ms > MOST_INTERVALS:
+        raise invalid_parameter(
+            "interval", f"The period has more than {MOST_INTERVALS:,} of these; ask for longer ones."
+        )
+
+
+def _one_of(values: Mapping[str, str], name: str, known: Sequence[str]) -> str | None:
+    value = values.get(name)
+    if value is not None and value not in known:
+        raise invalid_parameter(name, f"{name} is one of {', '.join(known)}.")
+    return value
 
 
 def parse_period(values: Mapping[str, str]) -> Period | None:

@@ -17,12 +17,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.engine.reading import Reader
 from streams.web import problems
-from streams.web.answers import Cells, Deliveries, NotHeld
+from streams.web.answers import NotHeld
 from streams.web.asking import HOP_HEADER, Asking
 from streams.web.commands import Commands, Doing
-from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, INTERNAL_TOTALS, Gathering
+from streams.web.counting import StatsTables
+from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, Gathering
 from streams.web.problems import Problem
-from streams.web.queries import parse_listing, parse_partitions, parse_period, single_values
+from streams.web.queries import parse_listing, parse_partitions, parse_stats, single_values
+from streams.web.statistics import INTERNAL_STATS, Statistics, now_ms, unpacked
 
 __all__ = ["mount"]
 
@@ -34,15 +36,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def mount(
     application: web.Application,
     reader: Reader,
-    deliveries: Deliveries,
-    period_stats: Cells,
+    tables: StatsTables,
     doing: Doing,
+    retention_ms: int,
+    now: Callable[[], int] = now_ms,
 ) -> None:
     """Put the views on an aiohttp application that has not started."""
     asking = Asking()
-    gathering = Gathering(reader, deliveries, period_stats, asking)
+    gathering = Gathering(reader, tables.deliveries, asking)
     commands = Commands(doing, reader, gathering)
-    views = Views(reader, gathering)
+    statistics = Statistics(reader, tables, gathering.scatter, retention_ms, now)
+    views = Views(reader, gathering, statistics)
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
     application.on_cleanup.append(asking.close)
@@ -52,6 +56,7 @@ def mount(
             web.get("/ready", views.ready),
             web.get("/metrics", metrics),
             web.get("/v1/stats", views.stats),
+            web.get("/v1/activity", views.activity),
             web.get("/v1/messages", views.messages),
             # aiohttp's own {name} would not match an id that holds a brace.
             web.get("/v1/messages/{messageId:[^/]+}", views.message),
@@ -63,7 +68,7 @@ def mount(
             web.post("/v1/cleanup", commands.clean_up),
             web.post(INTERNAL_CLEANUP, commands.clean_up_part),
             web.get(INTERNAL_LIST, views.messages_part),
-            web.get(INTERNAL_TOTALS, views.totals_part),
+            web.get(INTERNAL_STATS, views.stats_part),
         ]
     )
 
@@ -71,9 +76,10 @@ def mount(
 class Views:
     """The handlers that read tables."""
 
-    def __init__(self, reader: Reader, gathering: Gathering) -> None:
+    def __init__(self, reader: Reader, gathering: Gathering, statistics: Statistics) -> None:
         self.reader = reader
         self.gathering = gathering
+        self.statistics = statistics
 
     async def ready(self, request: web.Request) -> web.Response:
         """Answer 200 while all that the group gave this worker is recovered and open."""
@@ -100,9 +106,12 @@ class Views:
         return as_json(await self.gathering.listing(parse_listing(values)))
 
     async def stats(self, request: web.Request) -> web.Response:
-        """Show the statistics of all messages, or of those created in a period."""
-        period = parse_period(single_values(request.query, ("from", "to")))
-        return as_json(await self.gathering.totals(period))
+        """Show how all messages stand, or those created or sent in a period."""
+        return as_json(await self.statistics.stats(parse_stats(request.query, with_by=True)))
+
+    async def activity(self, request: web.Request) -> web.Response:
+        """Show what happened, ever or in a period."""
+        return as_json(await self.statistics.activity(parse_stats(request.query, with_by=False)))
 
     async def messages_part(self, request: web.Request) -> web.Response:
         """Give another worker this one's share of a list."""
@@ -110,11 +119,11 @@ class Views:
         partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
         return as_msgpack(await self.gathering.listing_part(parse_listing(values), partitions))
 
-    async def totals_part(self, request: web.Request) -> web.Response:
+    async def stats_part(self, request: web.Request) -> web.Response:
         """Give another worker this one's share of the statistics."""
-        values = single_values(request.query, ("partitions", "from", "to"))
+        values = single_values(request.query, ("partitions", "inquiry"))
         partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
-        return as_msgpack(await self.gathering.totals_part(partitions, parse_period(values)))
+        return as_msgpack(await self.statistics.part(partitions, unpacked(values.get("inquiry", ""))))
 
     @web.middleware
     async def explain(self, request: web.Request, handler: Handler) -> web.StreamResponse:

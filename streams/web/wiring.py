@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.timers import clean_up as clean_up_here
-from streams.app import app, lanes, settings
+from streams.app import app, lanes, lifetimes, settings
 from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.topics import names
 from streams.web.answers import CleanedPart
 from streams.web.commands import Doing, Placed
+from streams.web.counting import StatsTables
 from streams.web.views import mount
 from tables.deliveries import deliveries
+from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 # Faust's interface of a web server does not tell that it runs an aiohttp application
@@ -33,4 +35,10 @@ async def clean_up(partitions: Sequence[int], within_s: float) -> CleanedPart:
     return CleanedPart(tuple(sorted(done.partitions)), done.removed, done.expired, done.complete)
 
 
-mount(server.web_app, app.reader, deliveries, period_stats, Doing(produce, clean_up, lanes.calls))
+mount(
+    server.web_app,
+    app.reader,
+    StatsTables(deliveries, period_stats, pending_stats),
+    Doing(produce, clean_up, lanes.calls),
+    lifetimes.retention_ms,
+)

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from agents.flows import Flow, RequestFlow, Tables
-from streams.domain.delivery import Delivery, merge
+from agents.counting import Counting
+from agents.flows import Flow, RequestFlow, StatusFlow, Tables
+from streams.domain.delivery import Delivery
 from streams.domain.lifetimes import Lifetimes
-from streams.domain.statistics import TOTAL, Cell, DeliveryStats, totals
+from streams.domain.statistics import (
+    ALL,
+    CREATED_THEN,
+    FULL,
+    MINUTE,
+    WHOLE,
+    Activity,
+    Cell,
+    Changes,
+    Cohort,
+    Key,
+    activity,
+    add,
+    cohort,
+    rolled_up,
+)
+from streams.domain.summaries import DeliveryStats, summary
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.units import TableLike, Unit
-from streams.messages import read_status
 from streams.topics import names
-from tables.formats import DELIVERIES, PERIOD_STATS
+from tables.formats import DELIVERIES, HEAD, PENDING_STATS, PERIOD_STATS, pending_rows
 
 NOON = 1_795_435_200_000
 
@@ -30,9 +46,28 @@ class Table:
     format: Format[Any]
 
 
-TABLES = Tables(Table("deliveries", DELIVERIES), Table("period_stats", PERIOD_STATS))
+COUNTING = Counting(Table("period_stats", PERIOD_STATS), Table("pending_stats", PENDING_STATS))
+TABLES = Tables(Table("deliveries", DELIVERIES), COUNTING)
 NAMES = names("delivery.")
 LIFETIMES = Lifetimes()
+
+
+def counted(cells: Mapping[bytes, bytes], pending: Mapping[bytes, bytes]) -> dict[Key, Cell]:
+    """All cells that count anything, with what is pending; when they last changed only of all time."""
+    counts = {Key.unpack(key): PERIOD_STATS.decode(value) for key, value in cells.items()}
+    changes: Changes = {}
+    if HEAD in pending:
+        for row in pending_rows(PENDING_STATS.decode(pending[HEAD])):
+            PENDING_STATS.decode(pending[row]).add_to(changes)
+    for packed, more in rolled_up(changes):
+        add(counts.setdefault(Key.unpack(packed), Cell()), more)
+    for key, cell in counts.items():
+        if key != EVERYTHING:
+            cell.updated_at = 0
+    return {key: cell for key, cell in counts.items() if cell.counts or cell.names}
+
+
+EVERYTHING = Key(ALL, WHOLE, 0)
 
 
 def listings(
@@ -105,11 +140,12 @@ class Partition:
     changed: list[str] = field(default_factory=list)
     offsets: Counter[str] = field(default_factory=Counter)
     told: list[tuple[bytes, str]] = field(default_factory=list)
+    tables: Tables = TABLES
 
     def __post_init__(self) -> None:
         self.flows: dict[str, Flow[Any]] = {
-            "statuses": Flow("statuses", read_status, merge, TABLES, NAMES, LIFETIMES),
-            "requests": RequestFlow(TABLES, NAMES, LIFETIMES),
+            "statuses": StatusFlow(self.tables, NAMES, LIFETIMES),
+            "requests": RequestFlow(self.tables, NAMES, LIFETIMES),
         }
 
     def say(self, *records: Record) -> Partition:
@@ -167,11 +203,19 @@ class Partition:
 
     def totals(self) -> DeliveryStats:
         """How all deliveries stand; without when that last changed."""
-        stand = totals((key, cell) for key, cell in self.cells().items() if key.startswith(TOTAL))
-        return msgspec.structs.replace(stand, last_updated=None)
+        everything = self.cells().get(EVERYTHING, Cell())
+        return msgspec.structs.replace(summary(everything, CREATED_THEN), last_updated=None)
 
-    def cells(self) -> dict[bytes, Cell]:
+    def cells(self) -> dict[Key, Cell]:
         """All cells that count anything."""
-        stored: Iterable[tuple[bytes, bytes]] = self.stored.get("period_stats", {}).items()
-        cells = {key: PERIOD_STATS.decode(value) for key, value in stored}
-        return {key: cell for key, cell in cells.items() if any(cell.counts)}
+        return counted(self.stored.get("period_stats", {}), self.stored.get("pending_stats", {}))
+
+    def cohorts(self, family: int) -> dict[Key, Cohort]:
+        """The cohorts of all cells that have any message."""
+        cohorts = {key: cohort(cell, family) for key, cell in self.cells().items()}
+        return {key: found for key, found in cohorts.items() if any(found.by_status)}
+
+    def activities(self) -> dict[Key, Activity]:
+        """What happened in each minute and group in which anything did."""
+        happened = {key: activity(cell) for key, cell in self.cells().items() if key[:2] == (MINUTE, FULL)}
+        return {key: found for key, found in happened.items() if any(found.by_status) or any(found.outcomes)}

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.flows import event_types
+from streams.domain.histogram import bucket
 from streams.domain.reports import record_view
-from streams.domain.statistics import totals
+from streams.domain.statistics import CREATED_THEN, SENT_THEN, Key
 from streams.messages import encode
-from tests.agents.flowing import NOON, Partition, Record, record, request, status
+from tests.agents.flowing import EVERYTHING, NOON, Partition, Record, record, request, status
 
 
 @pytest.fixture
@@ -77,15 +78,17 @@ def test_a_late_status_amends(partition: Partition) -> None:
 
 @pytest.mark.parametrize("again", [status("SENT", provider="a"), request()], ids=["status", "request"])
 def test_a_repeated_record_writes_and_tells_nothing(partition: Partition, again: Record) -> None:
-    """No table, no statistics, no event: only the count says that it came."""
+    """No record, no event; the statistics count that a callback came again, and where the message stands."""
     apply = partition.ask if b"track" in (again.value or b"") else partition.say
     apply(again)
-    told = len(partition.events)
+    told, stands = len(partition.events), partition.cohorts(CREATED_THEN)
 
     apply(again, again)
 
-    assert partition.changed == []
-    assert len(partition.events) == told
+    assert "deliveries" not in partition.changed
+    assert (len(partition.events), partition.cohorts(CREATED_THEN)) == (told, stands)
+    (happened,) = partition.activities().values()
+    assert happened.outcomes[1] == (2 if apply == partition.say else 0)
     assert partition.counts == {"applied": 1, "repeated": 2}
 
 
@@ -94,7 +97,7 @@ def test_a_repetition_within_one_batch_is_one(partition: Partition) -> None:
     partition.say(status("SENT"), status("SENT"))
 
     assert partition.counts == {"applied": 1, "repeated": 1}
-    assert sum(sum(cell.counts) for key, cell in partition.cells().items() if key[:1] == b"m") == 1
+    assert sum(sum(found.by_status) for found in partition.activities().values()) == 1
 
 
 def test_a_track_request_starts_tracking(partition: Partition) -> None:
@@ -262,22 +265,74 @@ def test_an_event_in_full(partition: Partition) -> None:
 
 
 def test_statistics_move_with_the_delivery(partition: Partition) -> None:
-    """Minutes count entries; totals count the message once, where it stands."""
+    """The message counts once, where it stands; what happened counts in its minute, under who said it."""
     partition.ask(request(createdAt=NOON, receipt=NOON + 1))
     partition.say(status("SENT", provider="solapi", timestamp=NOON + 10, receipt=NOON + 11))
     partition.say(status("DELIVERED", provider="other", timestamp=NOON + 60_010, receipt=NOON + 60_020))
 
-    cells = partition.cells()
-
-    minute = (NOON // 60_000).to_bytes(4)
-    later = (NOON // 60_000 + 1).to_bytes(4)
-    assert {key: cell.counts for key, cell in cells.items()} == {
-        b"m" + minute + b"solapi": [1, 0, 1, 0, 0, 0, 0, 0, 0],
-        b"m" + later + b"other": [0, 0, 0, 0, 0, 0, 1, 0, 0],
-        b"tother": [0, 0, 0, 0, 0, 0, 1, 0, 0],
+    minute = NOON // 60_000
+    created = partition.cohorts(CREATED_THEN)
+    assert created.keys() == {
+        Key(granularity, level, start, group)
+        for granularity, start in ((b"m", minute), (b"h", minute), (b"d", minute - 720), (b"a", 0))
+        for level, group in ((b"w", ()), (b"p", ("other",)), (b"f", (None, None, "other", "tpl")))
     }
-    total = cells[b"tother"]
-    assert (total.duration_sum, total.duration_count, total.updated_at) == (60_000, 1, NOON + 60_020)
+    assert created == partition.cohorts(SENT_THEN)
+    for key, found in created.items():
+        providers = {"other": 1} if key.level == b"w" else {}
+        assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 60_000, {bucket(60_000): 1}, {}, providers)
+    happened = {(key.start - minute, key.group[2]): found for key, found in partition.activities().items()}
+    assert happened == {
+        (0, "solapi"): ([1, 0, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0], 1, [1, 0, 0, 0, 0, 0, 0]),
+        (1, "other"): ([0, 0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0], 10, [1, 0, 0, 0, 0, 0, 0]),
+    }
+    assert partition.cells()[EVERYTHING].updated_at == NOON + 60_020
+
+
+def test_callbacks_count_by_what_became_of_them(partition: Partition) -> None:
+    """Repeated, refused, contradictory, dead: in the minute and under the group that they name."""
+    said = {"provider": "a", "timestamp": NOON, "tenant": "t", "channel": "sms", "templateId": "x"}
+    partition.say(status("FAILED", **said), status("FAILED", **said), status("DELIVERED", **said))
+    partition.ask(record(type="stop")).say(status("READ", timestamp=NOON + 60_000), Record(b"{", b"m-1"))
+
+    minute = NOON // 60_000
+    assert {key[2:]: found.outcomes for key, found in partition.activities().items()} == {
+        (minute, ("t", "sms", "a", "x")): [2, 1, 0, 1, 0],
+        (minute, (None, None, "unknown", None)): [0, 0, 0, 0, 1],
+        (minute + 1, (None, None, "unknown", None)): [0, 0, 1, 0, 0],
+    }
+    assert partition.cohorts(CREATED_THEN) == {}
+
+
+def test_a_click_takes_nothing_from_the_delivery_rate(partition: Partition) -> None:
+    """A message that was delivered stays so, read or clicked or whatever comes later."""
+    rates = []
+    for name in ("SENT", "DELIVERED", "READ", "CLICKED", "FAILED"):
+        rates.append(partition.say(status(name, provider="a")).totals().delivery_rate)
+
+    assert rates == [0, 100, 100, 100, 100]
+
+
+def test_a_failover_that_arrives_counts_once_as_delivered(partition: Partition) -> None:
+    """FAILED at one provider and DELIVERED at the next: one message, of the one that delivered it."""
+    partition.say(
+        status("FAILED", provider="a", attempt=1, error={"code": "E1", "message": "no"}),
+        status("DELIVERED", provider="b", attempt=2),
+    )
+
+    stand = partition.totals()
+    assert (stand.total_messages, stand.by_provider, stand.by_error_code) == (1, {"b": 1}, {})
+    assert (stand.delivery_rate, stand.failure_rate, stand.by_status["FAILED"]) == (100, 0, 0)
+
+
+def test_what_is_known_later_of_a_message_moves_what_happened(partition: Partition) -> None:
+    """Callbacks that came before the request count under the template and tenant that it names."""
+    partition.say(status("SENT", provider="solapi", timestamp=NOON))
+    partition.ask(request(createdAt=NOON, tenant="t", channel="sms"))
+
+    assert {key.group: found.by_status for key, found in partition.activities().items()} == {
+        ("t", "sms", "solapi", "tpl"): [1, 0, 1, 0, 0, 0, 0, 0, 0]
+    }
 
 
 def test_a_request_that_adds_no_entry_counts_in_no_minute(partition: Partition) -> None:
@@ -285,7 +340,7 @@ def test_a_request_that_adds_no_entry_counts_in_no_minute(partition: Partition) 
     partition.ask(request(createdAt=NOON), request(createdAt=NOON, metadata={"a": 1}))
 
     assert partition.types() == ["tracking.started", "status.amended"]
-    assert sum(sum(cell.counts) for key, cell in partition.cells().items() if key[:1] == b"m") == 1
+    assert sum(sum(found.by_status) for found in partition.activities().values()) == 1
 
 
 # Dead letters
@@ -620,9 +675,8 @@ def run(order: list[int], cuts: list[bool]) -> tuple[Any, Any, Any]:
         last = apply
     getattr(partition, last)(*waiting)
     views = {m: json.loads(encode(record_view(m, partition.delivery(m)))) for m in ("m-1", "m-2")}
-    cells = partition.cells()
-    counts = {key: (cell.counts, cell.duration_sum, cell.duration_count) for key, cell in cells.items()}
-    return views, counts, totals((key, cell) for key, cell in cells.items() if key[:1] == b"t")
+    cohorts = [partition.cohorts(family) for family in (CREATED_THEN, SENT_THEN)]
+    return views, cohorts, partition.totals()
 
 
 EXPECTED = run(list(range(len(STEPS))), [True] * len(STEPS))

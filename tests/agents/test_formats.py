@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from streams.domain.delivery import Delivery
-from tables.formats import DELIVERIES, PERIOD_STATS, due_by
+from streams.domain.statistics import Cell
+from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS, created_from, due_by
 from tests.agents.flowing import NOON, Partition, request, status
 
 
@@ -51,12 +52,29 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
 
 def test_cells_are_arrays_that_begin_with_a_version() -> None:
     """A golden value."""
-    assert msgspec.msgpack.decode(stored().stored["period_stats"][b"tsolapi"]) == [
+    cell = Cell(updated_at=NOON, counts={2: 1, 4096 + 2: 1}, names={"cp:a": 1})
+
+    assert msgspec.msgpack.decode(PERIOD_STATS.encode(cell), strict=False) == [
+        2,
+        NOON,
+        {2: 1, 4098: 1},
+        {"cp:a": 1},
+    ]
+
+
+def test_what_is_pending_is_a_row_of_each_unit_and_one_that_counts_them() -> None:
+    """A golden value: the row says where it belongs, minute by minute and group by group."""
+    group = [None, None, "solapi", "tpl"]
+    happened = {8192 + 2: 1, 8208: 1, 8225: 1, 8224: 5}
+    pending = stored().stored["pending_stats"]
+
+    assert msgspec.msgpack.decode(pending[b"\x00"]) == [1, 0, 2, 2, []]
+    assert msgspec.msgpack.decode(pending[b"\x01\x01"]) == [
         1,
-        [0, 0, 1, 0, 0, 0, 0, 0, 0],
-        0,
-        0,
-        NOON + 15,
+        1,
+        2,
+        1,
+        [[NOON // 60_000, *group, [2, NOON + 15, {0: -1, 2: 1, 4098: 1} | happened, {}]]],
     ]
 
 
@@ -82,16 +100,27 @@ def test_deliveries_are_listed_by_when_they_are_due() -> None:
     delivery = stored().delivery()
     due = (NOON + 72 * 3_600_000).to_bytes(8)
 
-    assert entries(delivery)[1] == b"\x80" + due
-    assert entries(delivery)[1] < due_by(b"\x80", NOON + 72 * 3_600_000) < b"\x81"
-    assert entries(delivery)[1] >= due_by(b"\x80", NOON + 72 * 3_600_000 - 1)
+    assert entries(delivery)[2] == b"\x80" + due
+    assert entries(delivery)[2] < due_by(b"\x80", NOON + 72 * 3_600_000) < b"\x81"
+    assert entries(delivery)[2] >= due_by(b"\x80", NOON + 72 * 3_600_000 - 1)
     delivery.precedence = 6
-    assert entries(delivery)[1] == b"\x81" + due
+    assert entries(delivery)[2] == b"\x81" + due
     delivery.precedence = -1
     assert entries(delivery) == (b"\x81" + due,)
 
 
-@pytest.mark.parametrize("format_", [DELIVERIES, PERIOD_STATS], ids=["deliveries", "period_stats"])
+def test_deliveries_are_listed_by_when_they_were_created() -> None:
+    """As the period of a question is cut: from its begin on, until before its end."""
+    entry = entries(stored().delivery())[1]
+
+    assert created_from(NOON) <= entry < created_from(NOON + 1)
+
+
+@pytest.mark.parametrize(
+    "format_",
+    [DELIVERIES, PERIOD_STATS, PENDING_STATS],
+    ids=["deliveries", "period_stats", "pending_stats"],
+)
 def test_a_value_of_another_version_is_refused(format_: object) -> None:
     """An old worker must not read, and then overwrite, what a newer one wrote."""
     with pytest.raises(msgspec.ValidationError, match="Invalid enum value 99"):
@@ -104,5 +133,5 @@ def test_any_timestamp_of_a_record_can_be_stored_listed_and_shown(receipt: int) 
     partition = Partition().say(status("SENT", receipt=receipt))
     delivery = partition.delivery()
 
-    assert [len(entry) for entry in entries(delivery)] == [DELIVERIES.index_bytes] * 2
+    assert [len(entry) for entry in entries(delivery)] == [DELIVERIES.index_bytes] * 3
     assert len(partition.events) == 1

@@ -8,114 +8,193 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.delivery import Delivery
-from streams.domain.statistics import Cell, Tally, merge, minute_key, standing, total_key, totals
+from streams.domain.histogram import bucket
+from streams.domain.statistics import (
+    CREATED_THEN,
+    SENT_THEN,
+    Cell,
+    Key,
+    Tally,
+    activity,
+    add,
+    add_bounded,
+    cohort,
+    in_order,
+    minute_of,
+    rolled_up,
+    standing,
+    window_key,
+)
+from streams.domain.summaries import activity_summary, summary
 from tests.domain.sayings import NOON, callback, delivery_of, request
 
+MINUTE = NOON // 60_000
 
-def cell(updated_at: int = 0, took: int = 0, timed: int = 0, **counts: int) -> Cell:
-    names = ["QUEUED", "SENDING", "SENT", "CANCELLED", "EXPIRED", "FAILED", "DELIVERED", "READ", "CLICKED"]
-    return Cell(
-        counts=[counts.get(name, 0) for name in names],
-        duration_sum=took,
-        duration_count=timed,
-        updated_at=updated_at,
+
+def test_a_delivery_stands_where_it_was_created_and_sent() -> None:
+    """Status, group, minutes, whether it arrived, how long that took, and why it failed."""
+    sent = callback("SENT", 10, provider="a", channel="sms", tenant="t", template_id="x")
+
+    assert standing(delivery_of(sent)) == (2, "t", "sms", "a", "x", MINUTE, MINUTE, False, None, None)
+    assert standing(delivery_of(sent, callback("DELIVERED", 60_025, provider="a"))) == (
+        *(6, "t", "sms", "a", "x", MINUTE, MINUTE, True, 60_015, None),
     )
-
-
-def test_a_delivery_stands_in_the_cell_of_its_provider_and_status() -> None:
-    """Without a provider it counts as unknown; the time from sent to delivered counts when both are known."""
-    delivery = delivery_of(callback("SENT", 10, provider="a"), callback("DELIVERED", 25, provider="b"))
-
-    assert standing(delivery) == (6, "b", 15)
-    assert standing(delivery_of(callback("DELIVERED"))) == (6, "unknown", None)
-    assert standing(delivery_of(request(), callback("DELIVERED", 3))) == (6, "solapi", None)
+    assert standing(delivery_of(callback("DELIVERED")))[3:] == (
+        "unknown",
+        None,
+        MINUTE,
+        None,
+        True,
+        None,
+        None,
+    )
+    assert standing(delivery_of(request(), callback("READ", 3)))[3:5] == ("solapi", "tpl")
+    assert standing(delivery_of(callback("FAILED")))[9] == "unknown"
 
 
 def test_a_delivery_never_takes_less_than_no_time() -> None:
     """Clocks of two machines may say that it arrived before it was sent."""
-    assert standing(delivery_of(callback("SENT", 10), callback("DELIVERED", 4)))[2] == 0
+    assert standing(delivery_of(callback("SENT", 10), callback("DELIVERED", 4)))[8] == 0
 
 
-def stands(precedence: int, provider: str, took: int | None, updated_at: int) -> Delivery:
-    delivery = Delivery(precedence=precedence, named=provider, updated_at=updated_at)
-    if took is not None:
-        delivery.times[2], delivery.times[6] = NOON, NOON + took
-    return delivery
+def moved(*stages: Delivery) -> Cell:
+    """What all time counts of a delivery that was so, then so, each stage in a unit of its own."""
+    cell, stored = Cell(), Delivery()
+    for stage in stages:
+        tally = Tally()
+        touched = tally.before(b"m", stored)
+        touched.delivery = stage
+        tally.changed(b"m", touched)
+        tally.settle()
+        stored = stage
+        for key, more in rolled_up(tally.changes):
+            if key.startswith(window_key(b"a", b"w", 0)):
+                add(cell, more)
+    return cell
 
 
 def test_a_delivery_that_moves_leaves_where_it_stood() -> None:
-    """One away from the old provider and status, one to the new; each with its time."""
-    tally = Tally()
-    tally.moved(None, stands(2, "a", None, 100))
-    tally.moved((2, "a", None), stands(6, "b", 15, 200))
-    tally.moved((6, "b", 15), stands(6, "b", 12, 150))
-    tally.moved((6, "b", 12), stands(6, "b", 12, 300))
-    tally.moved((6, "b", 12), stands(6, "b", 12, 250))
+    """Whatever it was before: in the end it counts once, as it is."""
+    first = delivery_of(callback("SENT", 0, provider="a"))
+    failed = delivery_of(callback("SENT", 0, provider="a"), callback("FAILED", 9, provider="a"))
+    other = delivery_of(
+        callback("FAILED", 9, provider="a", attempt=1),
+        callback("SENT", 70_000, provider="b", attempt=2),
+        callback("DELIVERED", 70_500, provider="b", attempt=2),
+    )
 
-    assert dict(tally.cells()) == {b"ta": cell(100), b"tb": cell(300, took=12, timed=1, DELIVERED=1)}
-
-
-def test_minutes_count_what_happened_by_event_time() -> None:
-    """One cell for each minute and provider; an entry counts in its status."""
-    tally = Tally()
-    tally.happened(NOON, "a", 2)
-    tally.happened(NOON + 59_999, "a", 2)
-    tally.happened(NOON + 60_000, "a", 6)
-    tally.happened(NOON, None, 0)
-
-    minute = NOON // 60_000
-    assert dict(tally.cells()) == {
-        minute_key(minute, "a"): cell(SENT=2),
-        minute_key(minute + 1, "a"): cell(DELIVERED=1),
-        minute_key(minute, "unknown"): cell(QUEUED=1),
-    }
+    assert moved(first, failed, other).counts == moved(other).counts
+    found = cohort(moved(first, failed, other), CREATED_THEN)
+    assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 500, {bucket(500): 1}, {}, {"b": 1})
 
 
-def test_keys_of_cells_never_change() -> None:
-    """Golden values: they stand in tables and changelogs, and sort by minute."""
-    assert minute_key(29_923_920, "solapi") == b"m\x01\xc8\x9a\x50solapi"
-    assert total_key("é") == b"t\xc3\xa9"
+def test_a_cell_is_known_by_its_key() -> None:
+    """Golden values: they stand in tables and changelogs; cells of a granularity and level lie by window."""
+    key = Key(b"m", b"f", 29_923_920, (None, "sms", "é", "x"))
+
+    assert key.pack() == b"mf\x01\xc8\x9a\x50\x94\xc0\xa3sms\xa2\xc3\xa9\xa1x"
+    assert Key.unpack(key.pack()) == key
+    assert key.pack().startswith(window_key(b"m", b"f", 29_923_920))
+    assert Key(b"a", b"w", 0).pack() == b"aw\0\0\0\0\x90"
 
 
-@pytest.mark.parametrize(("minute", "key"), [(-1, b"m\0\0\0\0a"), (2**40, b"m\xff\xff\xff\xffa")])
-def test_a_minute_that_does_not_fit_counts_as_the_nearest(minute: int, key: bytes) -> None:
+@pytest.mark.parametrize(("ms", "minute"), [(-1, 0), (59_999, 0), (60_000, 1), (2**62, 2**32 - 1)])
+def test_a_minute_that_does_not_fit_counts_as_the_nearest(ms: int, minute: int) -> None:
     """A record may carry any timestamp; it must not stop its lane."""
-    assert minute_key(minute, "a") == key
+    assert minute_of(ms) == minute
 
 
 cells = st.builds(
     Cell,
-    counts=st.lists(st.integers(-5, 5), min_size=9, max_size=9),
-    duration_sum=st.integers(-5, 5),
-    duration_count=st.integers(-5, 5),
     updated_at=st.integers(0, 5),
+    counts=st.dictionaries(st.integers(0, 40), st.integers(-5, 5)),
+    names=st.dictionaries(st.sampled_from(["cf:a", "cf:b", "sp:x"]), st.integers(-5, 5)),
 )
 
 
 @given(st.lists(cells, min_size=1), st.data())
 def test_cells_add_up_in_any_order(some: list[Cell], data: st.DataObject) -> None:
-    """The same sum, however they are ordered, and after storage."""
+    """The same sum, however they are ordered, and after storage; in order, the same bytes."""
     one, other = Cell(), Cell()
     for added in some:
-        merge(one, added)
+        add(one, added)
     for added in data.draw(st.permutations(some)):
-        merge(other, msgspec.msgpack.decode(msgspec.msgpack.encode(added), type=Cell))
+        add(other, msgspec.msgpack.decode(msgspec.msgpack.encode(added), type=Cell))
 
     assert one == other
+    assert msgspec.msgpack.encode(in_order(one)) == msgspec.msgpack.encode(in_order(other))
+    assert 0 not in one.counts.values()
 
 
-def test_totals_are_made_of_all_cells() -> None:
-    """Rates are percent of all messages; what was read or clicked was delivered; partitions add up."""
-    stats = totals(
-        [
-            (b"ta", cell(NOON, took=300, timed=2, SENT=2, DELIVERED=1, FAILED=1)),
-            (b"tb", cell(NOON + 1, took=100, timed=2, READ=2, CLICKED=1)),
-            (b"ta", cell(5, EXPIRED=1)),
-            (b"tc", cell(7)),
-        ]
+@given(cells, cells)
+def test_what_was_added_can_be_taken_back(one: Cell, other: Cell) -> None:
+    """A sum less one of its parts is the other."""
+    whole = Cell()
+    for part, sign in ((one, 1), (other, 1), (other, -1)):
+        add(whole, Cell(counts={k: sign * n for k, n in part.counts.items()}))
+
+    assert whole.counts == {k: n for k, n in one.counts.items() if n}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 59), st.integers(-3, 5)), max_size=200),
+)
+def test_names_beyond_so_many_count_as_other(changes: list[tuple[int, int]]) -> None:
+    """The sum of all is right, no name is less than zero, and a cell stays small."""
+    there = dict.fromkeys(range(60), 0)
+    cell = Cell()
+    for code, n in changes:
+        change = max(n, -there[code])
+        there[code] += change
+        if change:
+            add_bounded(cell, Cell(names={f"cf:{code}": change}))
+
+    failures = cohort(cell, CREATED_THEN).failures
+    assert sum(failures.values()) == sum(there.values())
+    assert all(n > 0 for name, n in failures.items())
+    assert len(failures) <= 51
+    if sum(map(bool, there.values())) <= 50 and "other" not in failures:
+        assert failures == {str(code): n for code, n in there.items() if n}
+
+
+def test_what_is_counted_belongs_to_a_window_of_each_length_and_a_group_of_each_width() -> None:
+    """A change of a minute and group is one of its hour, day, and all time; of its provider, and of all."""
+    tally = Tally()
+    stored = Delivery()
+    touched = tally.before(b"m", stored)
+    touched.delivery = delivery_of(callback("SENT", 3_700_000, provider="a"))
+    tally.changed(b"m", touched)
+    tally.settle()
+
+    found = {Key.unpack(key) for key, _ in rolled_up(tally.changes)}
+
+    minute = MINUTE + 61
+    assert found == {
+        Key(granularity, level, start, group)
+        for granularity, start in (
+            (b"m", minute),
+            (b"h", minute - minute % 60),
+            (b"d", minute - minute % 1440),
+            (b"a", 0),
+        )
+        for level, group in ((b"w", ()), (b"p", ("a",)), (b"f", (None, None, "a", None)))
+    }
+
+
+def test_an_answer_is_made_of_counts() -> None:
+    """Rates are percent; what was read or clicked has arrived, whatever the status says now."""
+    durations = {4096 + 16 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
+    counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 5}
+    cell = Cell(
+        2,
+        NOON,
+        {4096 + number: n for number, n in counts.items()} | durations | {4096 + 10: 7_242_000},
+        {"sf:E1": 1, "sp:a": 5, "sp:b": 3},
     )
 
-    assert msgspec.to_builtins(stats) == {
+    stats = msgspec.to_builtins(summary(cell, SENT_THEN))
+
+    assert stats == {
         "totalMessages": 8,
         "byStatus": {
             "QUEUED": 0,
@@ -124,26 +203,65 @@ def test_totals_are_made_of_all_cells() -> None:
             "CANCELLED": 0,
             "EXPIRED": 1,
             "FAILED": 1,
-            "DELIVERED": 1,
-            "READ": 2,
+            "DELIVERED": 2,
+            "READ": 1,
             "CLICKED": 1,
         },
         "byProvider": {"a": 5, "b": 3},
-        "averageDeliveryTime": 100.0,
-        "deliveryRate": 50.0,
+        "byErrorCode": {"E1": 1},
+        "averageDeliveryTime": 1_810_500.0,
+        "deliveryRate": 62.5,
+        "deliveryRateOfFinal": pytest.approx(500 / 6),
         "failureRate": 12.5,
-        "lastUpdated": "2026-11-23T12:00:00.001Z",
+        "deliveryTime": {
+            "p50": pytest.approx(1_000, rel=0.01),
+            "p90": pytest.approx(7_200_000, rel=0.01),
+            "p95": pytest.approx(7_200_000, rel=0.01),
+            "p99": pytest.approx(7_200_000, rel=0.01),
+        },
+        "deliveryCurve": {"5s": 25.0, "30s": 25.0, "1m": 37.5, "5m": 37.5, "1h": 37.5, "24h": 50.0},
+        "lastUpdated": "2026-11-23T12:00:00.000Z",
     }
+    assert summary(cell, CREATED_THEN).total_messages == 0
 
 
-def test_totals_of_nothing_are_zero() -> None:
+def test_an_answer_of_nothing_is_zero() -> None:
     """No message, no rate, no time."""
-    stats = totals([])
+    stats = summary(Cell(), CREATED_THEN)
 
-    assert (stats.total_messages, stats.average_delivery_time, stats.delivery_rate, stats.failure_rate) == (
-        0,
-        0,
-        0,
-        0,
-    )
-    assert stats.last_updated is None
+    assert (stats.total_messages, stats.average_delivery_time, stats.delivery_rate) == (0, 0, 0)
+    assert (stats.delivery_time.p50, stats.last_updated) == (None, None)
+
+
+def test_what_happened_is_told_with_how_late_it_was_heard() -> None:
+    """Callbacks by what became of them; of those that were applied, how long they took to come."""
+    tally = Tally()
+    delivery = delivery_of(callback("SENT", 0, provider="a"), callback("DELIVERED", 9, provider="a"))
+    for entry, late in zip(delivery.history, (0, 90_000), strict=True):
+        entry.receipt = entry.at + late
+    touched = tally.before(b"m", Delivery())
+    touched.delivery = delivery
+    for entry in delivery.history:
+        tally.changed(b"m", touched, entry)
+    tally.settle()
+    tally.ended(2, NOON, None)
+
+    whole = next(cell for key, cell in rolled_up(tally.changes) if key.startswith(window_key(b"a", b"w", 0)))
+
+    assert activity(whole).lateness == [1, 0, 0, 1, 0, 0, 0]
+    assert msgspec.to_builtins(activity_summary(whole)) == {
+        "transitions": {
+            "QUEUED": 0,
+            "SENDING": 0,
+            "SENT": 1,
+            "CANCELLED": 0,
+            "EXPIRED": 0,
+            "FAILED": 0,
+            "DELIVERED": 1,
+            "READ": 0,
+            "CLICKED": 0,
+        },
+        "callbacks": {"applied": 2, "repeated": 0, "refused": 1, "contradictory": 0, "deadLettered": 0},
+        "averageLateness": 45_000.0,
+        "latenessCurve": {"5s": 50.0, "30s": 50.0, "1m": 50.0, "5m": 100.0, "1h": 100.0, "24h": 100.0},
+    }

@@ -97,3 +97,17 @@ def test_restoring_gives_what_the_units_wrote(
     assert everything(restored) == everything(live)
     for store in (live, restored):
         store.destroy()
+
+
+def test_a_snapshot_shows_what_was_there_when_it_was_made(tmp_path: Path) -> None:
+    """Values, keys in a range and listings in a range, whatever is written later; and nothing that is not."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"%d" % n, b"%d" % n, (), (b"%04d" % n,)) for n in (1, 2, 3)], 1)
+    frozen = store.snapshot()
+    store.write([(b"2", None, (b"0002",), ()), (b"4", b"4", (), (b"0004",))], 2)
+
+    assert (frozen.get(b"2"), frozen.get(b"4"), frozen.get(b"")) == (b"2", None, None)
+    assert frozen.scan(b"2", b"4", 9) == [(b"2", b"2"), (b"3", b"3")]
+    assert frozen.scan(b"1", b"4", 1) == [(b"1", b"1")]
+    assert frozen.scan_index(b"0002", b"0003", 9) == [b"00022"]
+    assert frozen.scan_index(b"", b"9", 2) == [b"00011", b"00022"]

@@ -1,6 +1,6 @@
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -136,13 +136,17 @@ def test_a_unit_makes_no_cycle() -> None:
 
 
 def test_what_a_unit_gathers_is_spent_once_before_its_changes() -> None:
-    """Handlers add to one thing all through the unit; what it comes to is among the changes."""
+    """Handlers add to one thing all through the unit; in steps, what it comes to gets among the changes."""
     unit = Stored(a=b"1").unit()
 
-    def spend(gathered: list[int], into: Unit) -> None:
-        into.table(COUNTS).put(b"a", sum(gathered))
+    def spend(gathered: list[int], into: Unit) -> Iterator[None]:
+        for n in gathered:
+            into.table(COUNTS).put(b"b", n + (into.table(COUNTS).get(b"b") or 0))
+            yield
 
     for n in (1, 2, 3):
         unit.gathered(list[int], spend).append(n)
 
-    assert unit.changes() == [(COUNTS, [(b"a", b"6", (b"0001",), (b"0006",))])]
+    assert len(list(unit.finish())) == 3
+    assert list(unit.finish()) == []
+    assert unit.changes() == [(COUNTS, [(b"b", b"6", (), (b"0006",))])]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .inputs import NORMAL_AGES, Ages, Json, Raw
-from .reference import Expected, Forward, expect
+from .reference import CellKey, Expected, Forward, expect
 
 FORWARDED_FROM = "tracker-forwarded-from"
 
@@ -25,8 +25,8 @@ class World:
     events: dict[int, list[Raw]]
     dead_letters: dict[int, list[Raw]]
     deliveries: dict[int, dict[str, Json]]  # by message id, as HTTP shows them
-    minutes: dict[int, dict[tuple[int, str], dict[str, int]]]
-    totals: dict[int, dict[str, Json]]
+    cells: dict[int, dict[CellKey, Counter[str]]]  # with what is pending
+    updated_at: dict[int, int]  # when anything last changed
     committed: dict[tuple[str, int], int]  # by stream and partition; absent: nothing was committed
     ages: Ages = NORMAL_AGES
     hanging: list[str] = field(default_factory=list)  # topic/partition whose last transaction is open
@@ -128,7 +128,7 @@ def judge_partition(
     report.misordered += expected.unordered
     judge_events(expected, events, report)
     judge_records(expected, world.deliveries.get(p, {}), report)
-    judge_cells(p, expected, world.minutes.get(p, {}), world.totals.get(p, {}), report)
+    judge_cells(p, expected, world.cells.get(p, {}), world.updated_at.get(p, 0), report)
     judge_dead_letters(p, expected, world.dead_letters.get(p, []), report)
     for source, forward in expected.forwarded.items():
         judge_copies(source, forward, copies.get(source, []), report)
@@ -147,7 +147,7 @@ def absent(world: World, p: int, expected: Expected, report: Report) -> None:
     pairs: tuple[tuple[str, Any, Any], ...] = (
         ("events", expected.events, world.events.get(p)),
         ("deliveries", expected.records, world.deliveries.get(p)),
-        ("period_stats", expected.minutes, world.minutes.get(p)),
+        ("period_stats", expected.cells, world.cells.get(p)),
         ("dead letters", expected.dead, world.dead_letters.get(p)),
     )
     report.partitions_absent += [f"{name}/{p}" for name, wanted, found in pairs if wanted and not found]
@@ -195,12 +195,14 @@ def judge_records(expected: Expected, records: dict[str, Json], report: Report) 
         (report.records_stale if is_stale else report.records_wrong).append(message_id)
 
 
-def judge_cells(p: int, expected: Expected, minutes: Any, totals: Any, report: Report) -> None:
-    pairs = ((expected.minutes, minutes, counts), (expected.totals, totals, total))
-    for wanted, found, normal in pairs:
-        for key in wanted.keys() | found.keys():
-            if normal(wanted.get(key)) != normal(found.get(key)):
-                report.cells_wrong.append(f"{p}/{key}")
+def judge_cells(
+    p: int, expected: Expected, cells: dict[CellKey, Counter[str]], updated_at: int, report: Report
+) -> None:
+    for key in expected.cells.keys() | cells.keys():
+        if counts(expected.cells.get(key)) != counts(cells.get(key)):
+            report.cells_wrong.append(f"{p}/{key}")
+    if updated_at != expected.updated_at:
+        report.cells_wrong.append(f"{p}/last change")
 
 
 def judge_dead_letters(p: int, expected: Expected, letters: list[Raw], report: Report) -> None:
@@ -270,14 +272,8 @@ def judge_balance(
     report.unbalanced += [i for i in silent if expected.outcomes[i] not in SILENT]
 
 
-def counts(cell: Any) -> dict[str, int]:
-    return {status: n for status, n in (cell or {}).items() if n}
-
-
-def total(cell: Json | None) -> Json | None:
-    if not cell or not counts(cell["counts"]):
-        return None
-    return {**cell, "counts": counts(cell["counts"])}
+def counts(cell: Counter[str] | None) -> dict[str, int]:
+    return {name: n for name, n in (cell or {}).items() if n}
 
 
 def event_id(event: Raw) -> str:

@@ -1,7 +1,6 @@
 """Read a `World` out of Kafka with a client and a consumer that are not the project's."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,11 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from .checker import World
-from .decoding import read_cell, read_delivery
+from .decoding import read_cells, read_delivery
 from .inputs import Raw
 
 STREAMS = ("requests", "statuses")
+TABLES = ("deliveries", "period_stats", "pending_stats")
 TIMEOUT_S = 30.0
 COORDINATOR_COMES = (
     KafkaError.NOT_COORDINATOR,
@@ -48,24 +48,29 @@ class Names:
     @property
     def all(self) -> tuple[str, ...]:
         outputs = (f"{self.prefix}events", f"{self.prefix}dead-letters")
-        tables = (self.changelog("deliveries"), self.changelog("period_stats"))
+        tables = map(self.changelog, TABLES)
         return (*map(self.input, STREAMS), *outputs, *tables)
 
 
 def read_world(names: Names) -> World:
     """Read everything that is committed."""
     logs = read_topics(names, *names.all)
-    deliveries = compacted(logs[names.changelog("deliveries")], read_delivery)
-    cells = compacted(logs[names.changelog("period_stats")], read_cell)
+    deliveries, period_stats, pending = (
+        {p: replayed(log) for p, log in logs[names.changelog(table)].items()} for table in TABLES
+    )
+    cells = {
+        p: read_cells(period_stats.get(p, {}), pending.get(p, {}))
+        for p in period_stats.keys() | pending.keys()
+    }
     return World(
         partitions=names.partitions,
         requests=logs[names.input("requests")],
         statuses=logs[names.input("statuses")],
         events={p: of_messages(log) for p, log in logs[f"{names.prefix}events"].items()},
         dead_letters=logs[f"{names.prefix}dead-letters"],
-        deliveries=deliveries,
-        minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
-        totals={p: {k: v for k, v in by.items() if isinstance(k, str)} for p, by in cells.items()},
+        deliveries={p: dict(read_delivery(*row) for row in by.items()) for p, by in deliveries.items()},
+        cells={p: counts for p, (counts, _) in cells.items()},
+        updated_at={p: at for p, (_, at) in cells.items()},
         committed=committed(names),
         hanging=hanging(names),
     )
@@ -130,15 +135,8 @@ def raw(message: Message) -> Raw:
     return Raw(*place, message.key(), message.value(), headers)
 
 
-def compacted(
-    changelog: dict[int, list[Raw]], read: Callable[[bytes, bytes], tuple[Any, Any]]
-) -> dict[int, dict[Any, Any]]:
-    """Return what a changelog comes to by partition: the last value of each key, tombstones respected."""
-    return {p: dict(read(*entry) for entry in replayed(log).items()) for p, log in changelog.items()}
-
-
 def replayed(changelog: list[Raw], until: int | None = None) -> dict[bytes, bytes]:
-    """Return what a changelog's partition comes to at the offset `until`."""
+    """Return what a changelog's partition comes to at the offset `until`: tombstones are respected."""
     state = {r.key or b"": r.value for r in changelog if until is None or r.offset <= until}
     return {key: value for key, value in state.items() if value is not None}
 

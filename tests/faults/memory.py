@@ -5,27 +5,29 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from agents.flows import Flow, RequestFlow
-from streams.domain.delivery import merge
+from agents.flows import Flow, RequestFlow, StatusFlow
 from streams.domain.lifetimes import Lifetimes
 from streams.engine.batches import Batch
 from streams.engine.units import TableLike, Unit
-from streams.messages import read_status
 from tables.formats import DELIVERIES, EXPIRES, REMOVED, due_by
-from tests.agents.flowing import NAMES, TABLES
+from tests.agents.flowing import COUNTING, NAMES
+from tests.agents.flowing import TABLES as NORMAL
 
 from .checker import World
-from .decoding import read_cell, read_delivery
+from .decoding import read_cells, read_delivery
 from .inputs import Ages, Raw
 from .traffic import Sent
 
 PARTITIONS = 3
 START_MS = 1_764_000_000_000
 AGES = Ages(tracking_ms=9_000, retention_ms=7_000)
+#: So few changes may be pending that cells are written often.
+COUNTING_OFTEN = COUNTING._replace(most_entries=40)
+TABLES = NORMAL._replace(counting=COUNTING_OFTEN)
 LIFETIMES = Lifetimes(AGES.tracking_ms, AGES.retention_ms, 10**12)
 FLOWS: dict[str, Flow[Any]] = {
     "requests": RequestFlow(TABLES, NAMES, LIFETIMES),
-    "statuses": Flow("statuses", read_status, merge, TABLES, NAMES, LIFETIMES),
+    "statuses": StatusFlow(TABLES, NAMES, LIFETIMES),
 }
 KINDS = {EXPIRES: "expire", REMOVED: "purge"}
 
@@ -91,20 +93,24 @@ class Logs:
         return {p: log for (name, p), log in self.topics.items() if name == topic}
 
     def world(self) -> World:
-        cells: dict[int, dict[Any, Any]] = {}
-        deliveries: dict[int, dict[str, Any]] = {}
-        for (table, p), stored in self.tables.items():
-            read, into = (read_delivery, deliveries) if table == "deliveries" else (read_cell, cells)
-            into[p] = dict(read(key, value) for key, value in stored.items())
+        stored = {
+            table: {p: self.tables.get((table, p), {}) for p in range(PARTITIONS)}
+            for table in ("deliveries", "period_stats", "pending_stats")
+        }
+        cells = {
+            p: read_cells(stored["period_stats"][p], stored["pending_stats"][p]) for p in range(PARTITIONS)
+        }
         return World(
             partitions=PARTITIONS,
             requests=self.by_partition("delivery.requests"),
             statuses=self.by_partition("delivery.statuses"),
             events=self.by_partition("delivery.events"),
             dead_letters=self.by_partition("delivery.dead-letters"),
-            deliveries=deliveries,
-            minutes={p: {k: v for k, v in by.items() if isinstance(k, tuple)} for p, by in cells.items()},
-            totals={p: {k: v for k, v in by.items() if isinstance(k, str)} for p, by in cells.items()},
+            deliveries={
+                p: dict(read_delivery(*row) for row in by.items()) for p, by in stored["deliveries"].items()
+            },
+            cells={p: counts for p, (counts, _) in cells.items()},
+            updated_at={p: at for p, (_, at) in cells.items()},
             ages=AGES,
             committed={(topic.partition(".")[2], p): end for (topic, p), end in self.stands.items()},
         )

@@ -19,6 +19,7 @@ from aiokafka.partitioner import murmur2
 from .inputs import (
     FINAL,
     HINTS,
+    HOUR_MS,
     MARKS,
     NORMAL_AGES,
     STATUSES,
@@ -36,6 +37,15 @@ from .inputs import (
 
 ARRIVED = frozenset(("DELIVERED", "READ", "CLICKED"))
 
+
+#: Tenant, channel, provider and template.
+Group = tuple[str | None, str | None, str, str | None]
+NOBODY: Group = (None, None, "unknown", None)
+#: Window, level of grouping, first minute, and what of the group is told apart.
+CellKey = tuple[str, str, int, tuple[str | None, ...]]
+WINDOWS = {"m": 1, "h": 60, "d": 1440, "a": 2**32}
+LONGEST_MS = 30 * 24 * HOUR_MS
+LATE_MS = (5_000, 30_000, 60_000, 300_000, HOUR_MS, 24 * HOUR_MS)
 
 #: What one topic says of a message: input id, record, and what it says.
 Queue = deque[tuple[str, Raw, Json]]
@@ -58,8 +68,8 @@ class Expected:
     events: dict[str, list[Json]] = field(default_factory=dict)  # by message, in order; {id, value, headers}
     records: dict[str, Json] = field(default_factory=dict)  # by message, as HTTP shows them
     past: dict[str, list[Json]] = field(default_factory=dict)  # by message, what its record once was
-    minutes: dict[tuple[int, str], Counter[str]] = field(default_factory=dict)
-    totals: dict[str, Json] = field(default_factory=dict)  # by provider; {counts, sum, count, updatedAt}
+    cells: dict[CellKey, Counter[str]] = field(default_factory=dict)  # what each counts, by name
+    updated_at: int = 0  # of all time
     dead: dict[str, tuple[str, Raw]] = field(default_factory=dict)  # by dead letter id
     forwarded: dict[str, Forward] = field(default_factory=dict)  # by topic/partition/offset
     outcomes: dict[str, str] = field(default_factory=dict)  # by input id
@@ -94,6 +104,7 @@ def expect(
                 expected.outcomes[input_id] = "repeated"
             else:
                 message.apply(input_id, raw, body, expected)
+        message.count(expected)
         left = message.record or message.marker()
         if left:
             expected.records[message_id] = left
@@ -113,6 +124,8 @@ def readable(
             except Malformed as error:
                 expected.outcomes[input_id] = "dead-lettered"
                 expected.dead[input_id] = (error.code, raw)
+                if stream == "statuses":
+                    count(expected, raw.timestamp, NOBODY, Counter({"callbacks.deadLettered": 1}))
                 continue
             message_id = body["messageId"]
             key = message_id.encode()
@@ -160,10 +173,13 @@ class Message:
         self.completed = False
         self.stopped = False
         self.erased = False
+        self.counted: Json | None = None  # its last record, whatever became of it
+        self.vanished = False  # it counts among the messages no longer
 
     def apply(self, input_id: str, raw: Raw, body: Json, expected: Expected) -> None:
         if self.stopped:
             expected.outcomes[input_id] = "repeated" if body.get("ends") == "stop" else "refused"
+            self.count_callback("unapplied", raw, body, expected)
             return
         if "ends" in body:
             self.end(input_id, raw, body, expected)
@@ -198,15 +214,16 @@ class Message:
         is_new = entry["identity"] not in [e["identity"] for e in self.entries]
         if not self.absorb(entry, body, is_new):
             expected.outcomes[input_id] = "repeated"
+            self.count_callback("unapplied", raw, body, expected)
             return
         self.updated_at = max(self.updated_at, raw.timestamp)
-        after = self.record = self.shown()
+        expected.updated_at = max(expected.updated_at, self.updated_at)
+        after = self.record = self.counted = self.shown()
+        contradicted = before is not None and "contradiction" in before["deliveryReport"]
+        if not contradicted and "contradiction" in after["deliveryReport"]:
+            self.count_callback("contradictory", raw, body, expected)
         if before:
             expected.past.setdefault(self.id, []).append(before)
-        if is_new:
-            cell = (entry["at"] // 60_000, entry["provider"] or "unknown")
-            expected.minutes.setdefault(cell, Counter())[entry["status"]] += 1
-        move_totals(expected.totals, before, after)
         previous = before["currentStatus"] if before else None
         moved = after["currentStatus"] != previous
         expected.outcomes[input_id] = "applied" if moved else "amended"
@@ -256,8 +273,7 @@ class Message:
         else:
             self.stopped = True
             self.record = None
-            if before:
-                move_totals(expected.totals, before, None)
+            self.vanished = True
         if before:
             kind = "tracking.erased" if self.erased and self.record else "tracking.stopped"
             reason = body.get("reason") or "requested"
@@ -291,6 +307,36 @@ class Message:
                     self.metadata[key] = said
                     changed = True
         return changed
+
+    def count(self, expected: Expected) -> None:
+        """Count the message where it stands, and what happened to it under what is known of it at last."""
+        record = self.counted
+        if record is None:
+            return
+        group: Group = (
+            *(record.get(name) for name in ("tenant", "channel")),
+            *(record.get("provider", "unknown"), record.get("templateId")),
+        )
+        if not self.vanished:
+            count(expected, to_ms(record["createdAt"]), group, standing("created", record))
+            if sent_at := record["deliveryReport"].get("sentAt"):
+                count(expected, to_ms(sent_at), group, standing("sent", record))
+        for entry in self.entries:
+            what = Counter({f"entries.{entry['status']}": 1})
+            if not entry["track"] and not (entry["status"] == "EXPIRED" and entry["id"] == "expired"):
+                late = entry["receipt"] - entry["at"]
+                within = next((ms for ms in LATE_MS if late <= ms), "later")
+                what.update({"callbacks.applied": 1, "late.ms": max(0, late), f"late.{within}": 1})
+            provider = entry["provider"] or "unknown"
+            count(expected, entry["at"], (group[0], group[1], provider, group[3]), what)
+
+    def count_callback(self, outcome: str, raw: Raw, body: Json, expected: Expected) -> None:
+        """Count a callback that was not plainly applied, under what it says itself; requests are none."""
+        if not raw.topic.endswith("statuses"):
+            return
+        at = make_entry(body, raw.timestamp)["at"]
+        said = (body["tenant"], body["channel"], body["provider"] or "unknown", body["templateId"])
+        count(expected, at, said, Counter({f"callbacks.{outcome}": 1}))
 
     def marker(self) -> Json:
         """What is kept of a message that has no record."""
@@ -521,19 +567,39 @@ def speaking(tries: list[Json]) -> Json:
     return [one for one in arrived if STATUSES.index(one["status"]) == furthest][-1] if arrived else tries[-1]
 
 
-def move_totals(totals: dict[str, Json], before: Json | None, after: Json | None) -> None:
-    for record, sign in ((before, -1), (after, 1)):
-        if record is None:
-            continue
-        empty = {"counts": Counter(), "sum": 0, "count": 0, "updatedAt": 0}
-        cell = totals.setdefault(record.get("provider", "unknown"), empty)
-        cell["counts"][record["currentStatus"]] += sign
-        report = record["deliveryReport"]
-        if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
-            cell["sum"] += sign * max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
-            cell["count"] += sign
-    if after:
-        cell["updatedAt"] = max(cell["updatedAt"], to_ms(after["updatedAt"]))
+def count(expected: Expected, at: int, group: Group, what: Counter[str]) -> None:
+    """Add what was counted at a time, and of a group, to every cell that it belongs to."""
+    minute, provider = min(max(at // 60_000, 0), 2**32 - 1), group[2]
+    for window, length in WINDOWS.items():
+        for level, part in (("w", ()), ("p", (provider,)), ("f", group)):
+            more = Counter(what)
+            if level == "w":
+                for family in ("created", "sent"):
+                    more[f"{family}.by {provider}"] += sum(what[f"{family}.{status}"] for status in STATUSES)
+            cell = expected.cells.setdefault((window, level, minute - minute % length, part), Counter())
+            cell.update(more)
+
+
+def standing(family: str, record: Json) -> Counter[str]:
+    """What a record counts for among those created, or sent, in the same minute."""
+    report = record["deliveryReport"]
+    statuses = {entry["status"] for entry in record["statusHistory"]}
+    what = Counter({f"{family}.{record['currentStatus']}": 1})
+    what[f"{family}.arrived"] = int(bool(statuses & ARRIVED))
+    if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
+        took = max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
+        what.update({f"{family}.ms": took, f"{family}.within {bound_of(took)}": 1})
+    if record["currentStatus"] == "FAILED":
+        what[f"{family}.for {report.get('error', {}).get('code', 'unknown')}"] += 1
+    return what
+
+
+def bound_of(ms: int) -> int:
+    """The upper bound of a histogram's bucket: each 2 percent above the last, and what people ask for."""
+    bound = 0
+    while bound < ms and bound < LONGEST_MS:
+        bound = min(max(bound + 1, bound * 102 // 100), *(m for m in (*LATE_MS, LONGEST_MS) if m > bound))
+    return bound
 
 
 def shown_entry(message_id: str, entry: Json) -> Json:

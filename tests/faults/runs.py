@@ -207,6 +207,7 @@ class Faults:
         worker.send(signal.SIGSTOP)
         time.sleep(self.cluster.session_timeout_s + self.rng.uniform(1, 4))
         worker.send(signal.SIGCONT)
+        worker.suspended = True
         return f"SIGSTOP, SIGCONT {worker.name}"
 
     def join_or_leave(self) -> str:

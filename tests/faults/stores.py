@@ -8,11 +8,10 @@ from rocksdict import AccessType, Options, Rdict
 from . import logs
 from .decoding import listing
 from .inputs import Raw
-from .logs import Names
+from .logs import TABLES, Names
 
 OFFSET = b"\xfeoffset"
 INDEX = b"\xff"
-TABLES = ("deliveries", "period_stats")
 
 
 def wrong_stores(names: Names, directory: Path) -> list[str]:

@@ -7,12 +7,11 @@ from urllib.parse import quote
 
 from .checker import same
 from .cluster import Worker
-from .inputs import STATUSES, Json, iso, to_ms
+from .inputs import FINAL, STATUSES, Json, iso, to_ms
 from .logs import Names, of_messages, read_topic
-from .reference import Expected
+from .reference import ARRIVED, LATE_MS, Expected, bound_of
 
 SAMPLE = 60
-ARRIVED = ("DELIVERED", "READ", "CLICKED")
 
 Answers = dict[str, tuple[int, Json]]  # by worker and path
 
@@ -54,18 +53,39 @@ def stats(parts: Iterable[Expected]) -> Json:
     records = [record for part in parts for record in part.records.values() if is_shown(record)]
     records += [record for part in parts for record in part.removed.values()]
     by_status = Counter(record["currentStatus"] for record in records)
-    durations = [d for record in records if (d := duration(record)) is not None]
+    durations = sorted(d for record in records if (d := duration(record)) is not None)
     providers = Counter(record.get("provider", "unknown") for record in records)
-    arrived = sum(by_status[status] for status in ARRIVED)
+    failed = [record for record in records if record["currentStatus"] == "FAILED"]
+    codes = Counter(record["deliveryReport"].get("error", {}).get("code", "unknown") for record in failed)
+    arrived = sum(not ARRIVED.isdisjoint(e["status"] for e in record["statusHistory"]) for record in records)
+    final = sum(by_status[status] for status in FINAL)
     return {
         "totalMessages": len(records),
         "byStatus": {status: by_status[status] for status in STATUSES},
         "byProvider": dict(providers),
+        "byErrorCode": dict(codes),
         "averageDeliveryTime": sum(durations) / len(durations) if durations else 0,
         "deliveryRate": 100 * arrived / len(records),
+        "deliveryRateOfFinal": 100 * arrived / final if final else 0,
         "failureRate": 100 * by_status["FAILED"] / len(records),
-        "lastUpdated": iso(max(cell["updatedAt"] for part in parts for cell in part.totals.values())),
+        "deliveryTime": {f"p{percent}": not_exceeded(durations, percent) for percent in (50, 90, 95, 99)},
+        "deliveryCurve": {
+            name: 100 * sum(d <= ms for d in durations) / len(records)
+            for name, ms in zip(("5s", "30s", "1m", "5m", "1h", "24h"), LATE_MS, strict=True)
+        },
+        "lastUpdated": iso(max(part.updated_at for part in parts)),
     }
+
+
+def not_exceeded(durations: list[int], percent: int) -> float | None:
+    """The duration of that rank, as well as a bucket of the histogram tells it."""
+    if not durations:
+        return None
+    ms = durations[-(-len(durations) * percent // 100) - 1]
+    longest, shortest = bound_of(ms), ms
+    while shortest and bound_of(shortest - 1) == longest:
+        shortest -= 1
+    return float(longest) if shortest == longest else 2 * shortest * longest / (shortest + longest)
 
 
 def duration(record: Json) -> int | None:

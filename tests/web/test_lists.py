@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from streams.domain.statuses import NAMES
 from streams.web.gathering import Gathering, Unreachable
-from streams.web.queries import Listing, cursor
+from streams.web.queries import Listing, Period, StatsQuery, cursor
+from streams.web.statistics import Statistics
 
-from .workers import DELIVERIES_TABLE, NOBODY, PERIOD_STATS_TABLE, Data, Group, MemoryReader, ids
+from .workers import NOBODY, RETENTION_MS, STATS_TABLES, Data, Group, MemoryReader, ids
 
 SHARES = ([0, 1], [2, 3], [4, 5])
 T0 = 1_700_000_000_000
@@ -155,7 +156,7 @@ async def test_a_message_that_leaves_the_list_while_it_is_read_is_left_out() -> 
     for number in range(5):
         data.say(f"m-{number}", "SENT", T0 + number)
     reader = MemoryReader(data, range(6))
-    gathering = Gathering(reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, nobody)
+    gathering = Gathering(reader, STATS_TABLES.deliveries, nobody)
 
     def deliver() -> None:
         if len(reader.steps) == 6:
@@ -188,9 +189,10 @@ async def test_reading_lets_the_loop_go_on_between_small_steps() -> None:
     """A step reads 200 rows at most; between two, others of the loop have their turn."""
     data = Data(1)
     for number in range(450):
-        data.say(f"m-{number}", "SENT", T0, provider=f"p-{number}")
+        data.say(f"m-{number}", "SENT", T0 + 1, provider=f"p-{number}")
     reader = MemoryReader(data, [0])
-    gathering = Gathering(reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, nobody)
+    gathering = Gathering(reader, STATS_TABLES.deliveries, nobody)
+    statistics = Statistics(reader, STATS_TABLES, gathering.scatter, RETENTION_MS, lambda: T0)
     turns: list[int] = []
 
     async def others() -> None:
@@ -200,7 +202,7 @@ async def test_reading_lets_the_loop_go_on_between_small_steps() -> None:
 
     ticking = asyncio.create_task(others())
     await gathering.listing(Listing("SENT", 200))
-    await gathering.totals()
+    await statistics.stats(StatsQuery(Period(T0 + 1, T0 + 2), "created", (), None, {}))
     ticking.cancel()
 
     assert reader.steps == [200, 1, 200, 200, 200]

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from streams.domain.statistics import Cell
 from streams.domain.times import iso
-from streams.web.answers import TotalsPart
+from streams.web.counting import StatsPart
 
 from .workers import NOBODY, Data, Group
 
@@ -78,10 +78,10 @@ async def test_each_partition_is_answered_exactly_once(group: Group, answered: t
     (worker,) = await group.start([[0, 1, 2, 3]])
 
     async def part(request: web.Request) -> web.Response:
-        return web.Response(body=msgspec.msgpack.encode(TotalsPart(answered, [(b"tkt", Cell())])))
+        return web.Response(body=msgspec.msgpack.encode(StatsPart(answered, {}, [(0, (), Cell())])))
 
     application = web.Application()
-    application.router.add_get("/v1/internal/totals", part)
+    application.router.add_get("/v1/internal/stats", part)
     worker.reader.believed |= dict.fromkeys([4, 5], await group.serve(application))
 
     reply = await group.get(worker, "/v1/stats")
@@ -140,7 +140,13 @@ async def totals_of(group: Group) -> Any:
         ("from=2026-11-23T09:00:00&to=1", "from"),
         ("from=0&to=1e99", "to"),
         ("from=0&to=999999999999999", "to"),
-        ("from=0&to=1&by=sent", "by"),
+        ("from=0&to=1&by=read", "by"),
+        ("from=0&to=1&groupBy=status", "groupBy"),
+        ("from=0&to=1&groupBy=provider,provider", "groupBy"),
+        ("from=0&to=1&interval=week", "interval"),
+        ("interval=hour", "from"),
+        ("from=0&to=1700000000&interval=hour", "interval"),
+        ("status=SENT", "status"),
     ],
 )
 async def test_a_period_that_is_none_is_refused(group: Group, query: str, field: str) -> None:

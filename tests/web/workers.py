@@ -13,75 +13,49 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from streams.domain.delivery import Callback, Delivery, end, erase, merge
+from agents.flows import Tables
 from streams.domain.placement import partition_of
-from streams.domain.statistics import Cell, Tally, standing
-from streams.domain.statistics import merge as add_up
 from streams.domain.statuses import Status
 from streams.engine.calls import Calls
-from streams.engine.formats import Format
+from streams.engine.reading import TableSnapshot
 from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.web.answers import CleanedPart
 from streams.web.commands import Doing, Placed
+from streams.web.counting import StatsTables
 from streams.web.views import mount
-from tables.formats import DELIVERIES, PERIOD_STATS
-from tests.agents.flowing import listings
+from tests.agents.flowing import COUNTING, TABLES, Partition, Table, listings, record, status
 
 PARTITIONS = 6
 NOBODY = "http://127.0.0.1:1"
-
-
-@dataclass(frozen=True)
-class Table:
-    name: str
-    format: Format[Any]
-
-
-DELIVERIES_TABLE = Table("deliveries", DELIVERIES)
-PERIOD_STATS_TABLE = Table("period_stats", PERIOD_STATS)
+#: What the workers' clocks say, and how long they keep records.
+NOW = 1_700_000_000_000 + 3_600_000
+RETENTION_MS = 30 * 86_400_000
+STATS_TABLES = StatsTables(TABLES.deliveries, COUNTING.period_stats, COUNTING.pending_stats)
 
 
 class Data:
-    """What the tables of all partitions hold: stored bytes, as in RocksDB."""
+    """What the tables of all partitions hold: stored bytes, as in RocksDB, made by the real handlers."""
 
-    def __init__(self, partitions: int = PARTITIONS) -> None:
+    def __init__(self, partitions: int = PARTITIONS, tables: Tables = TABLES) -> None:
         self.partitions = partitions
-        self._stored: dict[tuple[str, int], dict[bytes, bytes]] = {}
+        self.parts = [Partition(number, partitions, tables=tables) for number in range(partitions)]
 
     def table(self, table: Table, partition: int) -> dict[bytes, bytes]:
-        return self._stored.setdefault((table.name, partition), {})
+        return self.parts[partition].stored.setdefault(table.name, {})
 
     def partition_of(self, message_id: str) -> int:
         return partition_of(message_id.encode(), self.partitions)
 
-    def say(self, message_id: str, status: Status, at: int, provider: str = "kt") -> None:
-        """Apply one status to the delivery and to its partition's totals."""
-        partition, key = self.partition_of(message_id), message_id.encode()
-        deliveries = self.table(DELIVERIES_TABLE, partition)
-        delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
-        before = standing(delivery) if delivery.history else None
-        merge(delivery, Callback(message_id, status, timestamp=at, provider=provider), at)
-        deliveries[key] = DELIVERIES.encode(delivery)
-        tally = Tally()
-        tally.moved(before, delivery)
-        for cell_key, added in tally.cells():
-            self._add(self.table(PERIOD_STATS_TABLE, partition), cell_key, added)
+    def say(self, message_id: str, name: Status, at: int, provider: str = "kt", **said: Any) -> None:
+        """Have one status applied that came when it happened."""
+        part = self.parts[self.partition_of(message_id)]
+        part.say(status(name, message_id, receipt=at, timestamp=at, provider=provider, **said))
 
     def mark(self, message_id: str, *, stopped: bool) -> None:
         """Stop or erase a message, known or not."""
-        deliveries, key = self.table(DELIVERIES_TABLE, self.partition_of(message_id)), message_id.encode()
-        delivery = DELIVERIES.decode(deliveries[key]) if key in deliveries else Delivery()
-        if stopped:
-            delivery = end(delivery, 1_700_000_000_000)
-        else:
-            erase(delivery, 1_700_000_000_000)
-        deliveries[key] = DELIVERIES.encode(delivery)
-
-    def _add(self, cells: dict[bytes, bytes], key: bytes, added: Cell) -> None:
-        cell = PERIOD_STATS.decode(cells[key]) if key in cells else Cell()
-        add_up(cell, added)
-        cells[key] = PERIOD_STATS.encode(cell)
+        part = self.parts[self.partition_of(message_id)]
+        part.ask(record(message_id, type="stop" if stopped else "erase", receipt=1_700_000_000_000))
 
     def name_in(self, partition: int, prefix: str = "m") -> str:
         """Return a message id that Kafka's partitioner lays in this partition."""
@@ -90,6 +64,27 @@ class Data:
 
     def one_per_partition(self, prefix: str = "m") -> list[str]:
         return [self.name_in(partition, prefix) for partition in range(self.partitions)]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Stored bytes as they were."""
+
+    stored: Mapping[bytes, bytes]
+    table: Table
+    step: Callable[[int], None]
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.stored.get(key)
+
+    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        self.step(limit)
+        return [row for row in sorted(self.stored.items()) if first <= row[0] < end][:limit]
+
+    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
+        self.step(limit)
+        listed = [entry + key for entry, key in listings(self.stored, self.table.format, b"", None, end)]
+        return [listing for listing in listed if listing >= first][:limit]
 
 
 class MemoryReader:
@@ -137,6 +132,10 @@ class MemoryReader:
         found = [row for row in rows if row[0].startswith(prefix) and (after is None or row[0] > after)]
         self._step(limit)
         return [(key, table.format.decode(stored)) for key, stored in found[:limit]]
+
+    def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
+        stored = dict(self._read(table, partition))
+        return TableSnapshot(Frozen(stored, table, self._step), table.format)
 
     def scan_index(
         self,
@@ -283,7 +282,7 @@ class Group:
 
         application = web.Application(middlewares=[note])
         doing = Doing(worker.produced.take, worker.produced.clean_up, worker.produced.calls)
-        mount(application, worker.reader, DELIVERIES_TABLE, PERIOD_STATS_TABLE, doing)
+        mount(application, worker.reader, STATS_TABLES, doing, RETENTION_MS, lambda: NOW)
         return application
 
 

@@ -1,0 +1,218 @@
+"""What one worker answers about statistics: cells of its partitions, what is pending, and single messages.
+
+A partition is answered for as it was at one moment, however long its rows are read: all its tables are
+frozen in one step, between two units of work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from streams.domain.delivery import Delivery
+from streams.domain.periods import Edge, Span
+from streams.domain.statistics import (
+    CREATED_THEN,
+    FULL,
+    MINUTE_MS,
+    PROVIDER,
+    WHOLE,
+    WINDOW_MINUTES,
+    Cell,
+    Group,
+    Key,
+    Pending,
+    add,
+    count,
+    name_provider,
+    standing,
+    window_key,
+)
+from streams.engine.reading import Reader, TableSnapshot
+from streams.engine.units import TableLike
+from streams.web.answers import PAGE_ROWS, Deliveries, require_held
+from streams.web.queries import DIMENSIONS, Dimension
+from tables.formats import HEAD, created_from, pending_rows
+
+__all__ = ["Counted", "Inquiry", "StatsPart", "StatsTables", "level_of", "part"]
+
+_PROVIDER_AT: Final = DIMENSIONS.index("provider")
+
+
+class Inquiry(msgspec.Struct, array_like=True, frozen=True):
+    """What is asked of each worker; the asker has fixed the windows, so that all count the same.
+
+    Attributes:
+        first, last: the first whole minute, and the first one behind all whole ones.
+        interval: how many minutes each count is about; 0: all.
+        group_by: what the counts are told apart by.
+        filters: what the messages must have.
+    """
+
+    first: int
+    last: int
+    spans: tuple[Span, ...]
+    edges: tuple[Edge, ...] = ()
+    interval: int = 0
+    group_by: tuple[Dimension, ...] = ()
+    filters: dict[Dimension, str] = {}
+
+
+Counted: TypeAlias = tuple[int, Group, Cell]
+"""A count: of the interval that begins with a minute, of the values of what it is grouped by."""
+
+
+class StatsPart(msgspec.Struct, frozen=True):
+    """One worker's share of the statistics.
+
+    Attributes:
+        held: by granularity, the minute from which on all windows are there in all its partitions.
+    """
+
+    partitions: tuple[int, ...]
+    held: dict[bytes, int]
+    counted: list[Counted]
+
+
+class StatsTables(NamedTuple):
+    """What the statistics are read from."""
+
+    deliveries: Deliveries
+    period_stats: TableLike[Cell]
+    pending_stats: TableLike[Pending]
+
+
+def level_of(inquiry: Inquiry) -> bytes:
+    """Return the coarsest grouping that tells apart what is asked."""
+    asked = {*inquiry.group_by, *inquiry.filters}
+    if not asked:
+        return WHOLE
+    return PROVIDER if asked == {"provider"} else FULL
+
+
+class _Counts:
+    """Adds cells up by interval and group, as an inquiry has it."""
+
+    def __init__(self, inquiry: Inquiry) -> None:
+        self._interval = inquiry.interval
+        self._group_by = [DIMENSIONS.index(name) for name in inquiry.group_by]
+        self._filters = [(DIMENSIONS.index(name), value) for name, value in inquiry.filters.items()]
+        self.found: dict[tuple[int, Group], Cell] = {}
+
+    def cell_at(self, minute: int, group: Group) -> Cell | None:
+        """Return what counts a minute and full group; None if nobody asks for it."""
+        if any(group[place] != value for place, value in self._filters):
+            return None
+        return self._cell(minute, tuple(group[place] for place in self._group_by))
+
+    def add(self, minute: int, group: Group, cell: Cell) -> None:
+        """Add a cell, stored under a group of any level."""
+        if not group:
+            add(self._cell(minute, ()), cell)
+            return
+        full = (None, None, group[0], None) if len(group) == 1 else group
+        into = self.cell_at(minute, full)
+        if into is not None:
+            add(into, cell)
+            name_provider(into, cell, full[_PROVIDER_AT])
+
+    def _cell(self, minute: int, group: Group) -> Cell:
+        where = (minute - minute % self._interval if self._interval else 0), group
+        cell = self.found.get(where)
+        if cell is None:
+            cell = self.found[where] = Cell()
+        return cell
+
+
+async def part(reader: Reader, tables: StatsTables, partitions: Sequence[int], inquiry: Inquiry) -> StatsPart:
+    """Return this worker's share of what is asked."""
+    counts = _Counts(inquiry)
+    held: dict[bytes, int] = {}
+    for partition in partitions:
+        require_held(reader, [partition])
+        for granularity, minute in _held(reader, tables, partition).items():
+            held[granularity] = max(minute, held.get(granularity, 0))
+        for _ in _counted(reader, tables, partition, inquiry, counts):
+            # the loop that reads tables also feeds the consumer and must not stand still
+            await asyncio.sleep(0)
+            require_held(reader, [partition])
+    require_held(reader, partitions)
+    return StatsPart(
+        tuple(partitions), held, [(minute, group, cell) for (minute, group), cell in counts.found.items()]
+    )
+
+
+def _held(reader: Reader, tables: StatsTables, partition: int) -> Mapping[bytes, int]:
+    return {}
+
+
+def _counted(
+    reader: Reader, tables: StatsTables, partition: int, inquiry: Inquiry, counts: _Counts
+) -> Iterator[None]:
+    """Add up one partition, in steps; all is frozen in the first one."""
+    pending = reader.snapshot(tables.pending_stats, partition)
+    cells = reader.snapshot(tables.period_stats, partition)
+    deliveries = reader.snapshot(tables.deliveries, partition) if inquiry.edges else None
+    yield from _add_pending(pending, inquiry, counts)
+    for span in inquiry.spans:
+        yield from _add_cells(cells, span, level_of(inquiry), counts)
+    if deliveries is not None:
+        for edge in inquiry.edges:
+            yield from _add_messages(deliveries, edge, counts)
+
+
+def _add_pending(pending: TableSnapshot[Pending], inquiry: Inquiry, counts: _Counts) -> Iterator[None]:
+    read = 0
+    for key in pending_rows(pending.get(HEAD) or Pending()):
+        row = pending.get(key) or Pending()
+        for minute, tenant, channel, provider, template, cell in row.changes:
+            if inquiry.first <= minute < inquiry.last:
+                counts.add(minute, (tenant, channel, provider, template), cell)
+        read += len(row.changes)
+        if read >= PAGE_ROWS:
+            read = 0
+            yield
+
+
+def _add_cells(cells: TableSnapshot[Cell], span: Span, level: bytes, counts: _Counts) -> Iterator[None]:
+    start = window_key(span.granularity, level, span.start)
+    end = _end_key(span, level)
+    while rows := cells.scan(start, end, PAGE_ROWS):
+        for key, cell in rows:
+            _, _, minute, group = Key.unpack(key)
+            counts.add(minute, group, cell)
+        yield
+        if len(rows) < PAGE_ROWS:
+            return
+        start = rows[-1][0] + b"\0"
+
+
+def _end_key(span: Span, level: bytes) -> bytes:
+    """Return what no key of the span's windows comes up to; the last window there can be has none behind."""
+    if span.end < WINDOW_MINUTES[b"a"]:
+        return window_key(span.granularity, level, span.end)
+    return window_key(span.granularity, level, span.end - 1) + b"\xff"
+
+
+def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Counts) -> Iterator[None]:
+    """Count the messages that were created in a part of a minute, one by one."""
+    start, end = created_from(edge.begin), created_from(edge.end)
+    while listings := deliveries.scan_index(start, end, PAGE_ROWS):
+        for _, key in listings:
+            delivery = deliveries.get(key)
+            if delivery is None:
+                continue
+            at = standing(delivery)
+            into = counts.cell_at(edge.begin // MINUTE_MS, at[1:5])
+            if into is not None:
+                one = Cell(updated_at=delivery.updated_at)
+                count(one, CREATED_THEN, at, 1)
+                add(into, one)
+                name_provider(into, one, at[3])
+        yield
+        if len(listings) < PAGE_ROWS:
+            return
+        start = b"".join(listings[-1]) + b"\0"

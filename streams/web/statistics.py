@@ -1,0 +1,256 @@
+"""The statistics as they are answered: windows chosen, parts of all workers added up, rates made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from streams.domain.periods import ALL_HELD, EVERYTHING, RESOLUTIONS, Cover, Held, cover, finest
+from streams.domain.statistics import (
+    CREATED_THEN,
+    DAY,
+    FULL,
+    MINUTE_MS,
+    SENT_THEN,
+    WINDOW_MINUTES,
+    Cell,
+    Group,
+    activity,
+    add,
+    cohort,
+)
+from streams.domain.summaries import activity_summary, summary
+from streams.domain.times import LEAD_MS, iso
+from streams.engine.reading import Reader
+from streams.web import counting
+from streams.web.asking import ASK_TIMEOUT_S
+from streams.web.counting import Inquiry, StatsPart, StatsTables, level_of
+from streams.web.problems import busy, invalid_parameter
+from streams.web.queries import By, StatsQuery
+
+__all__ = ["INTERNAL_STATS", "MOST_GROUPS", "Statistics"]
+
+INTERNAL_STATS: Final = "/v1/internal/stats"
+MOST_GROUPS: Final = 1_000
+"""Groups that are shown; those of the most messages."""
+
+SCAN_TURN_S: Final = 5.0
+SCAN_TIMEOUT_S: Final = 60.0
+"""Full groups may be many, and a worker reads those of every window."""
+
+ROUNDS: Final = 3
+FAMILIES: Final = {"created": CREATED_THEN, "sent": SENT_THEN}
+
+Summarise = Callable[[Cell], dict[str, Any]]
+
+
+class Scatter(Protocol):
+    """Asks each holder for its partitions and returns the parts, if together they are the whole."""
+
+    def __call__(
+        self,
+        kind: type[StatsPart],
+        local: Callable[[Sequence[int]], Awaitable[StatsPart]],
+        path: Callable[[Sequence[int]], str],
+        within_s: float,
+    ) -> Awaitable[list[StatsPart]]:
+        """Raise Problem when a partition has nobody who answers for it."""
+
+
+def now_ms() -> int:
+    """Return the time by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Answers questions about statistics.
+
+    Attributes:
+        retention_ms: how long records are kept, and can be counted one by one.
+        now: the time, ms.
+    """
+
+    reader: Reader
+    tables: StatsTables
+    scatter: Scatter
+    retention_ms: int
+    now: Callable[[], int] = now_ms
+    _scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def stats(self, query: StatsQuery) -> bytes:
+        """Return how messages stand as JSON: of all time, or of those created or sent in a period."""
+        family = FAMILIES[query.by]
+
+        def summarise(cell: Cell) -> dict[str, Any]:
+            shown: dict[str, Any] = msgspec.to_builtins(summary(cell, family))
+            return shown
+
+        about = {} if query.period is None else {"by": query.by}
+        return await self._answer(
+            query, query.by, summarise, lambda cell: sum(cohort(cell, family).by_status), about
+        )
+
+    async def activity(self, query: StatsQuery) -> bytes:
+        """Return what happened as JSON, by event time."""
+
+        def summarise(cell: Cell) -> dict[str, Any]:
+            shown: dict[str, Any] = msgspec.to_builtins(activity_summary(cell))
+            return shown
+
+        def amount(cell: Cell) -> int:
+            happened = activity(cell)
+            return sum(happened.by_status) + sum(happened.outcomes)
+
+        return await self._answer(query, None, summarise, amount, {})
+
+    async def part(self, partitions: Sequence[int], inquiry: Inquiry) -> StatsPart:
+        """Return this worker's share; of full groups one question after the other."""
+        if level_of(inquiry) != FULL:
+            return await counting.part(self.reader, self.tables, partitions, inquiry)
+        try:
+            await asyncio.wait_for(self._scanning.acquire(), SCAN_TURN_S)
+        except TimeoutError:
+            raise busy() from None
+        try:
+            return await counting.part(self.reader, self.tables, partitions, inquiry)
+        finally:
+            self._scanning.release()
+
+    async def _answer(
+        self,
+        query: StatsQuery,
+        by: By | None,
+        summarise: Summarise,
+        amount: Callable[[Cell], int],
+        about: dict[str, Any],
+    ) -> bytes:
+        covered, parts = await self._gather(query, by)
+        found: dict[tuple[int, Group], Cell] = {}
+        for part in parts:
+            for minute, group, cell in part.counted:
+                add(found.setdefault((minute, group), Cell()), cell)
+        whole = _sum(found.values())
+        answer = summarise(whole)
+        if query.period is not None:
+            answer |= {"from": iso(covered.begin), "to": iso(covered.end)}
+            answer |= {"resolution": covered.resolution} | about
+        if query.interval is not None:
+            answer["series"] = list(_series(found, None, covered, query.interval, summarise))
+        if query.group_by:
+            groups = {group: _sum(c for (_, g), c in found.items() if g == group) for _, group in found}
+            ranked = sorted(groups, key=lambda group: (-amount(groups[group]), *map(_sortable, group)))
+            some = [group for group in ranked if amount(groups[group])]
+            answer["groups"] = [
+                dict(zip(query.group_by, group, strict=True))
+                | summarise(groups[group])
+                | (
+                    {}
+                    if query.interval is None
+                    else {"series": list(_series(found, group, covered, query.interval, summarise))}
+                )
+                for group in some[:MOST_GROUPS]
+            ]
+            answer["groupsLeftOut"] = len(some[MOST_GROUPS:])
+        return msgspec.json.encode(answer)
+
+    async def _gather(self, query: StatsQuery, by: By | None) -> tuple[Cover, list[StatsPart]]:
+        """Ask for windows that all workers still have; which these are is known when they have answered."""
+        held = ALL_HELD
+        for _ in range(ROUNDS):
+            covered = self._cover(query, by, held)
+            inquiry = Inquiry(
+                covered.first,
+                covered.last,
+                covered.spans,
+                covered.edges,
+                0 if query.interval is None else WINDOW_MINUTES[query.interval],
+                query.group_by,
+                dict(query.filters),
+            )
+            asked = packed(inquiry)
+            parts = await self.scatter(
+                StatsPart,
+                lambda partitions, inquiry=inquiry: self.part(partitions, inquiry),  # type: ignore[misc]
+                lambda partitions, asked=asked: (  # type: ignore[misc]
+                    f"{INTERNAL_STATS}?partitions={','.join(map(str, partitions))}&inquiry={asked}"
+                ),
+                SCAN_TIMEOUT_S if level_of(inquiry) == FULL else ASK_TIMEOUT_S,
+            )
+            true = {g: max([0, *(part.held.get(g, 0) for part in parts)]) for g in held}
+            if query.period is None or all(held[g] >= true[g] for g in held):
+                return covered, parts
+            held = {g: max(held[g], true[g]) for g in held}
+        raise busy()
+
+    def _cover(self, query: StatsQuery, by: By | None, held: Held) -> Cover:
+        if query.period is None:
+            return EVERYTHING
+        begin, end = query.period
+        if query.interval is not None:
+            _check_interval(begin, query.interval, held)
+        # messages are listed by creation, and those of a minute must not have begun to be removed
+        exact_from = self.now() - self.retention_ms + LEAD_MS if by == "created" else None
+        return cover(begin, end, held, exact_from=exact_from, largest=query.interval or DAY)
+
+
+def _check_interval(begin: int, interval: bytes, held: Held) -> None:
+    needed = finest(begin, held)
+    if WINDOW_MINUTES[needed] > WINDOW_MINUTES[interval]:
+        since = iso(held[interval] * MINUTE_MS)
+        raise invalid_parameter(
+            "interval",
+            f"Windows of a {RESOLUTIONS[interval]} are kept from {since} on; ask for a later period, or with "
+            f"interval={RESOLUTIONS[needed]}.",
+        )
+
+
+def packed(inquiry: Inquiry) -> str:
+    """Write an inquiry for another worker."""
+    return urlsafe_b64encode(msgspec.msgpack.encode(inquiry)).rstrip(b"=").decode()
+
+
+def unpacked(value: str) -> Inquiry:
+    """Read an inquiry of another worker."""
+    try:
+        raw = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        return msgspec.msgpack.decode(raw, type=Inquiry)
+    except (NotBase64, ValueError) as error:
+        raise invalid_parameter("inquiry", "inquiry is not one that a worker gave.") from error
+
+
+def _sum(cells: Iterable[Cell]) -> Cell:
+    whole = Cell()
+    for cell in cells:
+        add(whole, cell)
+    return whole
+
+
+def _series(
+    found: dict[tuple[int, Group], Cell],
+    group: Group | None,
+    covered: Cover,
+    interval: bytes,
+    summarise: Summarise,
+) -> Iterator[dict[str, Any]]:
+    """Yield each interval of the period, those of which nothing is counted too."""
+    by_minute: dict[int, Cell] = {}
+    for (minute, of), cell in found.items():
+        if group is None or of == group:
+            add(by_minute.setdefault(minute, Cell()), cell)
+    length = WINDOW_MINUTES[interval] * MINUTE_MS
+    for start in range(covered.begin - covered.begin % length, covered.end, length):
+        cell = by_minute.get(start // MINUTE_MS, Cell())
+        ends = {"from": iso(max(start, covered.begin)), "to": iso(min(start + length, covered.end))}
+        yield ends | summarise(cell)
+
+
+def _sortable(value: str | None) -> tuple[bool, str]:
+    return value is None, value or ""
