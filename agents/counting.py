@@ -13,7 +13,20 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from streams.domain.statistics import Cell, Changes, Pending, Tally, add_bounded, in_order, rolled_up
+from msgspec.structs import replace
+
+from streams.domain.statistics import (
+    Cell,
+    Changes,
+    Held,
+    Pending,
+    Tally,
+    Windows,
+    add_bounded,
+    expired_spans,
+    in_order,
+    rolled_up,
+)
 from streams.engine.units import TableLike, Unit, View
 from tables.formats import HEAD, MOST_ROWS, pending_row, pending_rows
 
@@ -22,44 +35,56 @@ __all__ = ["MOST_ENTRIES", "Counting"]
 MOST_ENTRIES: Final = 2_000
 """Changes of a minute and group that may be pending; who asks reads them all."""
 
+MOST_LET_GO: Final = 5_000
+"""Cells that a unit deletes."""
+
 STEP: Final = 250
 """Cells that are written at a time."""
 
 
 class Counting(NamedTuple):
-    """The tables of the statistics, and how many changes may be pending."""
+    """The tables of the statistics, how long windows are kept, and how many changes may be pending."""
 
     period_stats: TableLike[Cell]
     pending_stats: TableLike[Pending]
+    windows: Windows = Windows()
     most_entries: int = MOST_ENTRIES
 
     def add_up(self, tally: Tally, unit: Unit) -> Iterator[None]:
         """Write what a unit adds: as a row that is pending, or with all of these rows into the cells.
 
-        In steps, after each of which others may have their turn.
+        If time went on, let go of windows that are kept no longer. In steps, after each of which others may
+        have their turn.
         """
         changes = tally.changes
-        if not changes:
+        if not changes and not tally.time:
             return
         pending = unit.table(self.pending_stats)
         head = pending.get(HEAD) or Pending()
         entries, end = head.entries + len(changes), head.end + 1
-        if entries <= self.most_entries and end - head.first <= MOST_ROWS:
+        if tally.time > head.time:
+            held = self.windows.held(tally.time)
+            head.time, head.held = tally.time, tuple(map(max, held, head.held))  # type: ignore[assignment]
+        if not changes:
+            pending.put(HEAD, head)
+        elif entries <= self.most_entries and end - head.first <= MOST_ROWS:
             row = [(*place, cell) for place, cell in changes.items()]
             pending.put(
                 pending_row(head.end), Pending(first=head.end, end=end, entries=len(row), changes=row)
             )
-            pending.put(HEAD, Pending(first=head.first, end=end, entries=entries))
-            return
-        pending.put(HEAD, Pending(first=head.end, end=head.end))
-        _gather(changes, pending, pending_rows(head))
-        yield
-        yield from self._fold(changes, unit)
+            pending.put(HEAD, replace(head, end=end, entries=entries))
+        else:
+            pending.put(HEAD, replace(head, first=head.end, entries=0))
+            _gather(changes, pending, pending_rows(head))
+            yield
+            yield from self._fold(changes, head.held, unit)
+        if tally.time:
+            yield from self._let_go(head.held, unit)
 
-    def _fold(self, changes: Changes, unit: Unit) -> Iterator[None]:
+    def _fold(self, changes: Changes, held: Held, unit: Unit) -> Iterator[None]:
         """Add changes to the cells, one write of each."""
         period_stats = unit.table(self.period_stats)
-        added = iter(rolled_up(changes))
+        added = iter(rolled_up(changes, held))
         while some := list(islice(added, STEP)):
             period_stats.load([key for key, _ in some])
             for key, more in some:
@@ -68,6 +93,19 @@ class Counting(NamedTuple):
                 period_stats.put(key, in_order(cell))
             unit.settle()
             yield
+
+    def _let_go(self, held: Held, unit: Unit) -> Iterator[None]:
+        """Delete cells of windows that are kept no longer, up to so many; the next time goes on."""
+        period_stats, left = unit.table(self.period_stats), MOST_LET_GO
+        for first, end in expired_spans(held):
+            keys = unit.stored_keys(self.period_stats, first, end, left)
+            left -= len(keys)
+            for at in range(0, len(keys), STEP):
+                period_stats.load(keys[at : at + STEP])
+                for key in keys[at : at + STEP]:
+                    period_stats.delete(key)
+                unit.settle()
+                yield
 
 
 def _gather(changes: Changes, pending: View[Pending], keys: list[bytes]) -> None:

@@ -21,6 +21,7 @@ from streams.domain.delivery import (
     Expire,
     Purge,
     Stop,
+    Tick,
     Track,
     end,
     erase,
@@ -278,6 +279,9 @@ class RequestFlow(Flow[Request]):
     ) -> Outcome:
         if isinstance(what, Track | Expire):
             return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
+        if isinstance(what, Tick):
+            tally.time = max(tally.time, record.timestamp)
+            return "applied"
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
         if isinstance(what, Purge):

@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.counting import Counting
 from agents.flows import StatusFlow, Tables
-from streams.app import app, lanes, lifetimes, settings
+from streams.app import app, lanes, lifetimes, settings, windows
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
@@ -15,7 +15,7 @@ from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = StatusFlow(Tables(deliveries, Counting(period_stats, pending_stats)), topics, lifetimes)
+flow = StatusFlow(Tables(deliveries, Counting(period_stats, pending_stats, windows)), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from agents.sweeping import Sweep, Sweeper
+from agents.ticking import Ticker
 from streams.app import app, lanes, settings
 from streams.domain.placement import partition_of
 from streams.domain.times import iso
@@ -19,6 +20,8 @@ from streams.engine.units import Output
 from streams.messages import WorkerEvent, WorkerEventType, encode, event_headers
 from streams.topics import names
 from tables.deliveries import deliveries
+from tables.pending_stats import pending_stats
+from tables.period_stats import period_stats
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ async def produce(partition: int, records: list[Output]) -> int:
 
 _works = asyncio.Event()
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
+ticker = Ticker(app.reader, period_stats, pending_stats, topics.statuses, lanes.calls, produce)
 
 
 async def sweep() -> None:
@@ -45,6 +49,14 @@ async def sweep() -> None:
     except (KafkaError, LookupError) as error:
         # the broker is away, or a partition has just gone: nothing was applied that was not committed
         log.warning("what is due could not be asked for: %r", error)
+
+
+async def tick() -> None:
+    """Say how late it is; if that fails, it is said the next time."""
+    try:
+        await ticker.tick(now_ms())
+    except (KafkaError, LookupError) as error:
+        log.warning("the time could not be told: %r", error)
 
 
 async def clean_up(partitions: Sequence[int], within_s: float) -> Sweep:
@@ -95,5 +107,6 @@ def now_ms() -> int:
 
 
 app.timer(settings.sweep_interval_s, name="sweep")(sweep)
+app.timer(settings.sweep_interval_s, name="tick")(tick)
 app.task()(tell_start)
 app.on_before_shutdown.connect(tell_stop)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from streams.domain.lifetimes import Lifetimes
+from streams.domain.statistics import Windows
 from streams.engine.hosting import StreamApp
 from streams.settings import Settings, settings_or_exit
 from streams.topics import co_partitioned
 
-__all__ = ["MODULES", "app", "lanes", "lifetimes", "settings"]
+__all__ = ["MODULES", "app", "lanes", "lifetimes", "settings", "windows"]
 
 #: Leaf modules by name: a package in ``autodiscover`` would silently drop a module that fails to import
 #: (faust-streaming issue 269).
@@ -54,6 +55,11 @@ def build(settings: Settings) -> StreamApp:
 settings = settings_or_exit()
 app = build(settings)
 lanes = app.lanes
+windows = Windows(
+    round(settings.minutes_retention_s * 1000),
+    round(settings.hours_retention_s * 1000),
+    round(settings.days_retention_s * 1000),
+)
 lifetimes = Lifetimes(
     round(settings.max_tracking_s * 1000),
     round(settings.retention_s * 1000),

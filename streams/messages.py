@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streams.domain.attempts import Text
-from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Track, Webhook
+from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Tick, Track, Webhook
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.reports import DeliveryReport
 from streams.domain.statuses import Source, Status
@@ -47,7 +47,7 @@ MAX_MESSAGE_CHARS: Final = 1_000
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
-Request: TypeAlias = Track | Stop | Erase | Expire | Purge
+Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick
 """What is asked for a message; the last two by timers."""
 
 EventType: TypeAlias = Literal[
@@ -181,7 +181,7 @@ read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narro
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
 read_request: Final = _reader(
-    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge).decode, _narrow_request
+    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge | Tick).decode, _narrow_request
 )
 """Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
 

@@ -65,6 +65,9 @@ VARIABLES: tuple[Variable, ...] = (
         "30d",
         "how long it is known of a message that it was stopped, erased or removed",
     ),
+    Variable("TRACKER_MINUTES_RETENTION", "48h", "how long statistics of each minute are kept"),
+    Variable("TRACKER_HOURS_RETENTION", "90d", "the same of each hour; not shorter than of minutes"),
+    Variable("TRACKER_DAYS_RETENTION", "730d", "the same of each day; not shorter than of hours"),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
@@ -139,6 +142,9 @@ class Settings:
     max_tracking_s: float
     retention_s: float
     marker_retention_s: float
+    minutes_retention_s: float
+    hours_retention_s: float
+    days_retention_s: float
     sweep_interval_s: float
     unit_records: int
 
@@ -173,6 +179,9 @@ class Settings:
             max_tracking_s=read("TRACKER_MAX_TRACKING", _between(1, TEN_YEARS_S)),
             retention_s=read("TRACKER_RETENTION", _between(1, TEN_YEARS_S)),
             marker_retention_s=read("TRACKER_MARKER_RETENTION", _between(1, TEN_YEARS_S)),
+            minutes_retention_s=read("TRACKER_MINUTES_RETENTION", _between(1, TEN_YEARS_S)),
+            hours_retention_s=read("TRACKER_HOURS_RETENTION", _between(1, TEN_YEARS_S)),
+            days_retention_s=read("TRACKER_DAYS_RETENTION", _between(1, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )
@@ -181,7 +190,18 @@ class Settings:
                 f"TRACKER_WEB_PORT: cannot use '{settings.web_port}': {settings.processes} processes need as "
                 f"many ports from it on, up to {LAST_PORT}"
             )
+        settings._check_windows()
         return settings
+
+    def _check_windows(self) -> None:
+        """Refuse to keep shorter windows for longer: a period is put together from the wider ones behind."""
+        kept = (self.minutes_retention_s, self.hours_retention_s, self.days_retention_s)
+        for shorter, wider, name in zip(kept, kept[1:], ("HOURS", "DAYS"), strict=False):
+            if wider < shorter:
+                raise InvalidSetting(
+                    f"TRACKER_{name}_RETENTION: cannot use {wider:g}s: shorter windows are kept for "
+                    f"{shorter:g}s; write at least as much"
+                )
 
 
 def settings_or_exit() -> Settings:

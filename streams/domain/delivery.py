@@ -41,6 +41,7 @@ __all__ = [
     "Purge",
     "Request",
     "Stop",
+    "Tick",
     "Track",
     "Webhook",
     "end",
@@ -146,6 +147,16 @@ class Expire(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="ex
 
 class Purge(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="purge"):
     """A timer's request: the record has been kept for long enough, or what marks that it was there."""
+
+    message_id: MessageId
+
+
+class Tick(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tick"):
+    """A timer's request: time has come as far as the record's timestamp; it is about no message.
+
+    Attributes:
+        message_id: says which partition it is for, and nothing else.
+    """
 
     message_id: MessageId
 

@@ -21,7 +21,7 @@ import msgspec
 from streams.domain.attempts import REQUESTED, Entry, speaker
 from streams.domain.delivery import UNKNOWN, Callback, Delivery
 from streams.domain.histogram import CURVE_MS, Durations, bucket
-from streams.domain.lifetimes import EXPIRY
+from streams.domain.lifetimes import DAY_MS, EXPIRY
 from streams.domain.statuses import CONTRADICTED, DELIVERED, EXPIRED, FAILED, NAMES, NOTHING, SENT
 
 __all__ = [
@@ -42,15 +42,18 @@ __all__ = [
     "Changes",
     "Cohort",
     "Group",
+    "Held",
     "Key",
     "Pending",
     "Standing",
     "Tally",
+    "Windows",
     "activity",
     "add",
     "add_bounded",
     "cohort",
     "count",
+    "expired_spans",
     "in_order",
     "minute_of",
     "name_provider",
@@ -343,8 +346,35 @@ def window_key(granularity: bytes, level: bytes, start: int) -> bytes:
     return _KEY.pack(granularity, level, start)
 
 
+def expired_spans(held: Held) -> Iterator[tuple[bytes, bytes]]:
+    """Yield where the keys of windows lie that are kept no longer: from one on, before another."""
+    for granularity, oldest in zip((MINUTE, HOUR, DAY), held, strict=True):
+        for level in (WHOLE, PROVIDER, FULL):
+            if oldest:
+                yield window_key(granularity, level, 0), window_key(granularity, level, oldest)
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_group: Final = msgspec.msgpack.Decoder(Group).decode
+
+
+Held: TypeAlias = tuple[int, int, int]
+"""Of windows of a minute, an hour and a day: the minute from which on all are still kept. Of minutes it is
+the first of an hour, of hours the first of a day."""
+
+
+class Windows(NamedTuple):
+    """How long windows are kept, after they began; ms. None is kept longer than a wider one."""
+
+    minutes_ms: int = 2 * DAY_MS
+    hours_ms: int = 90 * DAY_MS
+    days_ms: int = 730 * DAY_MS
+
+    def held(self, time: int) -> Held:
+        """Return what is kept when time has come so far."""
+        hour, day = WINDOW_MINUTES[HOUR], WINDOW_MINUTES[DAY]
+        minutes, hours, days = (minute_of(time - kept) for kept in self)
+        return minutes - minutes % hour, hours - hours % day, days - days % day
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -357,6 +387,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
         first, end: which of the sequence it is: from one row until before another.
         entries: how many changes these are.
         changes: the changes themselves; none in the row that says which rows there are.
+        time: how far the time of the events has come; only in that row; ms.
+        held: which windows are still kept; only there.
     """
 
     version: Literal[1] = 1
@@ -364,6 +396,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     end: int = 0
     entries: int = 0
     changes: list[tuple[int, str | None, str | None, str, str | None, Cell]] = []
+    time: int = 0
+    held: Held = (0, 0, 0)
 
     def add_to(self, changes: Changes) -> None:
         """Add these to others; their cells are theirs from then on."""
@@ -397,12 +431,16 @@ class Tally:
 
     A delivery may change several times before it is counted: only where it stood at first and stands at last
     matters.
+
+    Attributes:
+        time: how far time has come, if a timer said so; ms.
     """
 
-    __slots__ = ("_touched", "changes")
+    __slots__ = ("_touched", "changes", "time")
 
     def __init__(self) -> None:
         self.changes: Changes = {}
+        self.time = 0
         self._touched: dict[bytes, Touched] = {}
 
     def before(self, key: bytes, delivery: Delivery) -> Touched:
@@ -565,8 +603,12 @@ def _count_duration(counts: dict[int, int], family: int, duration: int, sign: in
     counts[number] = counts.get(number, 0) + sign
 
 
-def rolled_up(changes: Changes) -> Iterator[tuple[bytes, Cell]]:
-    """Yield what is to be added to which cell, by its key: of every granularity and level."""
+def rolled_up(changes: Changes, held: Held = (0, 0, 0)) -> Iterator[tuple[bytes, Cell]]:
+    """Yield what is to be added to which cell, by its key: of every granularity and level.
+
+    What came too late for its minute, hour or day counts in the windows that are still kept.
+    """
+    oldest = dict(zip(WINDOW_MINUTES, (*held, 0), strict=True))
     cells: _Cells = {(place[0], place[1:]): cell for place, cell in changes.items()}
     packed: dict[Group, bytes] = {}
     for granularity, minutes in WINDOW_MINUTES.items():
@@ -576,6 +618,8 @@ def rolled_up(changes: Changes) -> Iterator[tuple[bytes, Cell]]:
         whole = _in_all(by_provider)
         for level, some in ((FULL, cells), (PROVIDER, by_provider), (WHOLE, whole)):
             for (start, group), cell in some.items():
+                if start < oldest[granularity]:
+                    continue
                 end = packed.get(group)
                 if end is None:
                     end = packed[group] = _encode(group)

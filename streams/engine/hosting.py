@@ -147,6 +147,10 @@ class TableReader:
         """Return the time that a partition's lane has come to; ms."""
         return self._app.lanes.clock(partition, now)
 
+    def latest(self, topic: str) -> int | None:
+        """Return the greatest timestamp of a topic's records that were applied here; ms."""
+        return self._app.lanes.latest(topic)
+
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
         stored = self._store(table, partition).read_many([key])[0]

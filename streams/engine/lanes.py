@@ -315,6 +315,12 @@ class Lanes:
         topics = [tp.topic for tp in lagging if tp.partition == number and tp.topic in self.topics]
         return self._lanes[number].clock(now, topics)
 
+    def latest(self, topic: str) -> int | None:
+        """Return the greatest timestamp of a topic's records that lanes have applied; ms, None: of none."""
+        return max(
+            (lane.applied[topic] for lane in self._lanes.values() if topic in lane.applied), default=None
+        )
+
     def generation(self) -> int:
         """Return the consumer group's generation."""
         generation: int = self.app.consumer_generation_id
@@ -329,6 +335,7 @@ class Lanes:
             number,
             self.partitions,
             lambda table, keys: table.store.partition(number).read_many(keys),  # type: ignore[attr-defined]
+            lambda table, *span: table.store.partition(number).keys(*span),
         )
 
     def packer(self, number: int) -> Packer:

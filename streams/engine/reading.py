@@ -70,6 +70,9 @@ class Reader(Protocol):
     def clock(self, partition: int, now: int) -> int:
         """Return `now`, or if this worker lags behind the inputs of `partition`, how far it has come; ms."""
 
+    def latest(self, topic: str) -> int | None:
+        """Return the greatest timestamp of a topic's records applied here, None if there are none yet; ms."""
+
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
 

@@ -180,6 +180,13 @@ class PartitionStore:
             if key.startswith(prefix) and key[:1] < OFFSET[:1]
         ]
 
+    def keys(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` keys from `first` on, before `end`, in order."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        found: Iterator[bytes] = self._db.keys(from_key=first, read_opt=options)
+        return list(islice(found, limit))
+
     def scan_index(
         self, prefix: bytes, limit: int, after: bytes | None = None, before: bytes | None = None
     ) -> list[bytes]:

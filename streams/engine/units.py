@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from streams.engine.calls import CALL_HEADER
 from streams.engine.formats import Entries, Format, Write
 
-__all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "Spend", "TableLike", "Unit", "View"]
+__all__ = ["NO_HEADERS", "Headers", "Output", "ReadMany", "ScanKeys", "Spend", "TableLike", "Unit", "View"]
 
 V = TypeVar("V")
 G = TypeVar("G")
@@ -32,6 +32,14 @@ class TableLike(Protocol[V]):
 
 #: Reads the stored bytes of some keys of one partition of a table, None for a key that is not there.
 ReadMany = Callable[[TableLike[Any], Sequence[bytes]], Sequence[bytes | None]]
+
+#: Reads up to so many keys of one partition of a table, from one on, before another, in order.
+ScanKeys = Callable[[TableLike[Any], bytes, bytes, int], list[bytes]]
+
+
+def _no_keys(table: TableLike[Any], first: bytes, end: bytes, limit: int) -> list[bytes]:
+    return []
+
 
 #: Writes what the handlers of a unit have gathered, in steps.
 Spend = Callable[[G, "Unit"], Iterator[None]]
@@ -144,6 +152,7 @@ class Unit:
         "__weakref__",
         "_gathered",
         "_read",
+        "_scan",
         "_views",
         "counts",
         "outputs",
@@ -152,13 +161,16 @@ class Unit:
         "told",
     )
 
-    def __init__(self, partition: int, partitions: int, read_many: ReadMany) -> None:
+    def __init__(
+        self, partition: int, partitions: int, read_many: ReadMany, scan_keys: ScanKeys = _no_keys
+    ) -> None:
         self.partition = partition
         self.partitions = partitions
         self.counts: dict[str, int] = {}
         self.outputs: dict[tuple[str, int], list[Output]] = {}
         self.told: list[tuple[bytes, str]] = []
         self._read = read_many
+        self._scan = scan_keys
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
         self._gathered: dict[Callable[[], Any], tuple[Any, Spend[Any]]] = {}
 
@@ -171,6 +183,10 @@ class Unit:
             view = View(table.format, partial(self._read, table))
             known = self._views[table.name] = (table, view)
         return known[1]
+
+    def stored_keys(self, table: TableLike[Any], first: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` keys from `first` on, before `end`, as they are stored: before this unit."""
+        return self._scan(table, first, end, limit)
 
     def emit(
         self,

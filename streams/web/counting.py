@@ -7,7 +7,7 @@ frozen in one step, between two units of work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -16,7 +16,10 @@ from streams.domain.delivery import Delivery
 from streams.domain.periods import Edge, Span
 from streams.domain.statistics import (
     CREATED_THEN,
+    DAY,
     FULL,
+    HOUR,
+    MINUTE,
     MINUTE_MS,
     PROVIDER,
     WHOLE,
@@ -133,7 +136,8 @@ async def part(reader: Reader, tables: StatsTables, partitions: Sequence[int], i
     held: dict[bytes, int] = {}
     for partition in partitions:
         require_held(reader, [partition])
-        for granularity, minute in _held(reader, tables, partition).items():
+        head = reader.get(tables.pending_stats, partition, HEAD) or Pending()
+        for granularity, minute in zip((MINUTE, HOUR, DAY), head.held, strict=True):
             held[granularity] = max(minute, held.get(granularity, 0))
         for _ in _counted(reader, tables, partition, inquiry, counts):
             # the loop that reads tables also feeds the consumer and must not stand still
@@ -143,10 +147,6 @@ async def part(reader: Reader, tables: StatsTables, partitions: Sequence[int], i
     return StatsPart(
         tuple(partitions), held, [(minute, group, cell) for (minute, group), cell in counts.found.items()]
     )
-
-
-def _held(reader: Reader, tables: StatsTables, partition: int) -> Mapping[bytes, int]:
-    return {}
 
 
 def _counted(

@@ -25,6 +25,7 @@ from streams.domain.statistics import (
     Changes,
     Cohort,
     Key,
+    Pending,
     activity,
     add,
     cohort,
@@ -56,10 +57,10 @@ def counted(cells: Mapping[bytes, bytes], pending: Mapping[bytes, bytes]) -> dic
     """All cells that count anything, with what is pending; when they last changed only of all time."""
     counts = {Key.unpack(key): PERIOD_STATS.decode(value) for key, value in cells.items()}
     changes: Changes = {}
-    if HEAD in pending:
-        for row in pending_rows(PENDING_STATS.decode(pending[HEAD])):
-            PENDING_STATS.decode(pending[row]).add_to(changes)
-    for packed, more in rolled_up(changes):
+    head = PENDING_STATS.decode(pending[HEAD]) if HEAD in pending else Pending()
+    for row in pending_rows(head):
+        PENDING_STATS.decode(pending[row]).add_to(changes)
+    for packed, more in rolled_up(changes, head.held):
         add(counts.setdefault(Key.unpack(packed), Cell()), more)
     for key, cell in counts.items():
         if key != EVERYTHING:
@@ -161,7 +162,7 @@ class Partition:
         for offset, one in enumerate(records, start):
             one.topic, one.partition, one.offset = f"delivery.{stream}", self.number, offset
         self.offsets[stream] += len(records)
-        unit = Unit(self.number, self.partitions, self._read_many)
+        unit = Unit(self.number, self.partitions, self._read_many, self._scan_keys)
         batch = Batch(f"delivery.{stream}", self.number, start, self.offsets[stream], records)
         self.flows[stream].handle(batch, unit)
         self._commit(unit, len(records))
@@ -169,6 +170,9 @@ class Partition:
 
     def _read_many(self, table: TableLike[Any], keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.stored.get(table.name, {}).get(key) for key in keys]
+
+    def _scan_keys(self, table: TableLike[Any], first: bytes, end: bytes, limit: int) -> list[bytes]:
+        return sorted(key for key in self.stored.get(table.name, {}) if first <= key < end)[:limit]
 
     def _commit(self, unit: Unit, consumed: int) -> None:
         assert sum(unit.counts.values()) == consumed

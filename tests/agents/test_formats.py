@@ -68,13 +68,15 @@ def test_what_is_pending_is_a_row_of_each_unit_and_one_that_counts_them() -> Non
     happened = {8192 + 2: 1, 8208: 1, 8225: 1, 8224: 5}
     pending = stored().stored["pending_stats"]
 
-    assert msgspec.msgpack.decode(pending[b"\x00"]) == [1, 0, 2, 2, []]
+    assert msgspec.msgpack.decode(pending[b"\x00"]) == [1, 0, 2, 2, [], 0, [0, 0, 0]]
     assert msgspec.msgpack.decode(pending[b"\x01\x01"]) == [
         1,
         1,
         2,
         1,
         [[NOON // 60_000, *group, [2, NOON + 15, {0: -1, 2: 1, 4098: 1} | happened, {}]]],
+        0,
+        [0, 0, 0],
     ]
 
 

@@ -594,12 +594,22 @@ def standing(family: str, record: Json) -> Counter[str]:
     return what
 
 
-def bound_of(ms: int) -> int:
-    """The upper bound of a histogram's bucket: each 2 percent above the last, and what people ask for."""
+def bounds() -> Iterator[int]:
+    """Of a histogram's buckets: each at most 2 percent above the last, and what people ask for."""
     bound = 0
-    while bound < ms and bound < LONGEST_MS:
+    while True:
+        yield bound
+        if bound == LONGEST_MS:
+            return
         bound = min(max(bound + 1, bound * 102 // 100), *(m for m in (*LATE_MS, LONGEST_MS) if m > bound))
-    return bound
+
+
+BOUNDS = tuple(bounds())
+
+
+def bound_of(ms: int) -> int:
+    """The longest duration that counts as this one does."""
+    return next((bound for bound in BOUNDS if ms <= bound), LONGEST_MS)
 
 
 def shown_entry(message_id: str, entry: Json) -> Json:

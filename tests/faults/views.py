@@ -9,7 +9,7 @@ from .checker import same
 from .cluster import Worker
 from .inputs import FINAL, STATUSES, Json, iso, to_ms
 from .logs import Names, of_messages, read_topic
-from .reference import ARRIVED, LATE_MS, Expected, bound_of
+from .reference import ARRIVED, BOUNDS, LATE_MS, Expected, bound_of
 
 SAMPLE = 60
 
@@ -81,10 +81,8 @@ def not_exceeded(durations: list[int], percent: int) -> float | None:
     """The duration of that rank, as well as a bucket of the histogram tells it."""
     if not durations:
         return None
-    ms = durations[-(-len(durations) * percent // 100) - 1]
-    longest, shortest = bound_of(ms), ms
-    while shortest and bound_of(shortest - 1) == longest:
-        shortest -= 1
+    longest = bound_of(durations[-(-len(durations) * percent // 100) - 1])
+    shortest = max((bound + 1 for bound in BOUNDS if bound < longest), default=0)
     return float(longest) if shortest == longest else 2 * shortest * longest / (shortest + longest)
 
 

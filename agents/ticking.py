@@ -1,0 +1,83 @@
+"""How time goes on for the statistics: windows are kept for so long, by the time that events have come to.
+
+A worker's clock may be wrong, and so may a producer's; so time is what the worker's clock says, but never
+more than the latest callback that it has applied, and while it lags behind its inputs only as far as these
+have come. A tick is a request like any other, so that the table changes in the order of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from streams.domain.delivery import Tick
+from streams.domain.placement import partition_of
+from streams.domain.statistics import MINUTE_MS, Cell, Pending, expired_spans
+from streams.engine.calls import Calls
+from streams.engine.reading import Reader
+from streams.engine.units import Output, TableLike
+from streams.messages import encode
+from tables.formats import HEAD
+
+__all__ = ["Ticker"]
+
+ANSWER_S: Final = 10.0
+"""How long the lane may take; then the partition is left for the next time."""
+
+
+@dataclass
+class Ticker:
+    """Tells the partitions that this worker holds how late it is.
+
+    Attributes:
+        statuses: the topic of the callbacks.
+        produce: produces requests to a partition; returns when the broker has acknowledged all.
+    """
+
+    reader: Reader
+    period_stats: TableLike[Cell]
+    pending_stats: TableLike[Pending]
+    statuses: str
+    calls: Calls
+    produce: Callable[[int, list[Output]], Awaitable[object]]
+    _keys: dict[int, bytes] = field(default_factory=dict)
+
+    async def tick(self, now: int) -> None:
+        """Let each partition know the time once a minute, and again while there is something to let go."""
+        latest = self.reader.latest(self.statuses)
+        if latest is None:
+            return
+        for partition in sorted(self.reader.held()):
+            while self._is_due(partition, min(now, latest)):
+                if not await self._ask(partition, min(now, latest, self.reader.clock(partition, now))):
+                    break
+
+    def _is_due(self, partition: int, at: int) -> bool:
+        if partition not in self.reader.held():
+            return False
+        head = self.reader.get(self.pending_stats, partition, HEAD)
+        if head is None:
+            return False
+        at = min(at, self.reader.clock(partition, at))
+        return at // MINUTE_MS > head.time // MINUTE_MS or self._has_expired(partition, head)
+
+    def _has_expired(self, partition: int, head: Pending) -> bool:
+        cells = self.reader.snapshot(self.period_stats, partition)
+        return any(cells.scan(first, end, 1) for first, end in expired_spans(head.held))
+
+    async def _ask(self, partition: int, at: int) -> bool:
+        key = self._key(partition)
+        with self.calls.expect() as call:
+            await self.produce(partition, [(key, encode(Tick(key.decode())), [call.header], at)])
+            return await call.until(1, ANSWER_S)
+
+    def _key(self, partition: int) -> bytes:
+        """Return a key that Kafka's partitioner lays there."""
+        key = self._keys.get(partition)
+        if key is None:
+            names = (b"tick-%d" % number for number in count())
+            key = next(name for name in names if partition_of(name, self.reader.partitions) == partition)
+            self._keys[partition] = key
+        return key

@@ -1,0 +1,127 @@
+"""Rules of the ticker: partitions know how late it is, and no single clock can hurry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from agents.ticking import Ticker
+from streams.engine.calls import Calls
+from streams.engine.reading import TableSnapshot
+from streams.engine.units import Output
+from tables.formats import HEAD, PENDING_STATS
+from tests.agents.flowing import COUNTING, NOON, TABLES, Partition, Record, status
+from tests.web.workers import Frozen
+
+DAY_MS = 86_400_000
+OFTEN = TABLES._replace(counting=COUNTING._replace(most_entries=0))
+
+
+@dataclass
+class Here:
+    """A worker with one partition whose lane applies requests as soon as they are produced.
+
+    Attributes:
+        applied: the greatest timestamp of a callback that was applied.
+        behind: where the lane has come to, if it lags.
+    """
+
+    partition: Partition = field(default_factory=lambda: Partition(tables=OFTEN))
+    applied: int | None = None
+    behind: int | None = None
+    ticks: list[int] = field(default_factory=list)
+    calls: Calls = field(default_factory=Calls)
+    partitions: int = 1
+
+    def held(self) -> frozenset[int]:
+        return frozenset({0})
+
+    def clock(self, partition: int, now: int) -> int:
+        return now if self.behind is None else min(now, self.behind)
+
+    def latest(self, topic: str) -> int | None:
+        assert topic == "delivery.statuses"
+        return self.applied
+
+    def get(self, table: Any, partition: int, key: bytes) -> Any:
+        stored = self.partition.stored.get(table.name, {}).get(key)
+        return None if stored is None else table.format.decode(stored)
+
+    def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
+        stored = dict(self.partition.stored.get(table.name, {}))
+        return TableSnapshot(Frozen(stored, table, lambda limit: None), table.format)
+
+    async def produce(self, partition: int, records: list[Output]) -> None:
+        for key, value, headers, at in records:
+            assert at is not None
+            self.ticks.append(at)
+            self.partition.ask(Record(value, key, at, headers))
+            self.calls.tell(self.partition.told)
+
+    def say(self, at: int) -> Here:
+        """Apply a callback that came at a time."""
+        self.partition.say(status("SENT", f"m-{at}", timestamp=at, receipt=at))
+        self.applied = max(at, self.applied or 0)
+        return self
+
+    async def tick(self, now: int) -> int:
+        """Let the ticker look; return what time the partition knows."""
+        ticker = Ticker(
+            self,  # type: ignore[arg-type]
+            COUNTING.period_stats,
+            COUNTING.pending_stats,
+            "delivery.statuses",
+            self.calls,
+            self.produce,
+        )
+        await ticker.tick(now)
+        return PENDING_STATS.decode(self.partition.stored["pending_stats"][HEAD]).time
+
+
+@pytest.mark.parametrize(
+    ("now", "applied", "behind", "time"),
+    [
+        (NOON + 5, NOON, None, NOON),  # nothing is known of what will come in between
+        (NOON + 365 * DAY_MS, NOON, None, NOON),  # the worker's clock is wrong
+        (NOON, NOON + 365 * DAY_MS, None, NOON),  # a producer's is
+        (NOON + DAY_MS, NOON + DAY_MS, NOON - DAY_MS, NOON - DAY_MS),  # much waits still
+    ],
+)
+async def test_no_single_clock_can_hurry_time(now: int, applied: int, behind: int | None, time: int) -> None:
+    """It is as late as the worker's clock says, and a callback, and the lane has come to."""
+    here = Here(behind=behind).say(applied)
+
+    assert await here.tick(now) == time
+
+
+async def test_time_is_told_once_a_minute() -> None:
+    """However often it is looked for; and not at all before the first callback."""
+    here = Here()
+    assert here.ticks == []
+    here.say(NOON)
+    for seconds in (0, 1, 59, 60, 61):
+        here.say(NOON + seconds * 1_000)
+        await here.tick(NOON + seconds * 1_000)
+
+    assert here.ticks == [NOON, NOON + 60_000]
+
+
+async def test_a_worker_that_has_applied_nothing_tells_no_time() -> None:
+    """It knows no clock but its own."""
+    here = Here().say(NOON)
+    here.applied = None
+
+    assert await here.tick(NOON + 9 * DAY_MS) == 0
+
+
+async def test_it_is_told_until_all_is_gone_that_is_kept_no_longer() -> None:
+    """One unit lets go of some thousand cells."""
+    here = Here()
+    here.partition.say(*(status("SENT", f"m-{n}", timestamp=NOON, provider=f"p-{n}") for n in range(3_000)))
+    here.say(NOON + 100 * DAY_MS)
+
+    await here.tick(NOON + 100 * DAY_MS)
+
+    assert len(here.ticks) == 3
