@@ -64,7 +64,7 @@ __all__ = ["Flow", "RequestFlow", "StatusFlow", "Tables"]
 log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Literal[
-    "applied", "amended", "repeated", "refused", "marked", "forgotten", "forwarded", "dead-lettered"
+    "applied", "amended", "repeated", "refused", "marked", "forgotten", "ticked", "forwarded", "dead-lettered"
 ]
 """What became of a record; each has exactly one."""
 
@@ -281,7 +281,7 @@ class RequestFlow(Flow[Request]):
             return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
         if isinstance(what, Tick):
             tally.time = max(tally.time, record.timestamp)
-            return "applied"
+            return "ticked"
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
         if isinstance(what, Purge):

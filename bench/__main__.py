@@ -1,4 +1,4 @@
-"""`python -m bench`: throughput beside a bare loop, and latency; `restore`, `soak`: the long ones."""
+"""`python -m bench`: throughput beside a bare loop, and latency; its commands are the long ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bench import due, latency, reports, restore, rounds, soak
+from bench import due, latency, reports, restore, rounds, soak, stats
 from bench.brokers import broker
 from bench.ours import BenchFailed
 from streams.kafka.errors import EmbeddedKafkaError
@@ -92,10 +92,21 @@ def restore_alone(json_path: Path | None, messages: int) -> None:
 
 @bench.command("soak")
 @click.option("--callbacks", type=click.IntRange(1_000), default=10_000_000, show_default=True)
+@click.option("--days", type=click.FloatRange(0.01), default=30.0, show_default=True, help="Of event time.")
 @click.pass_obj
-def soak_alone(json_path: Path | None, callbacks: int) -> None:
+def soak_alone(json_path: Path | None, callbacks: int, days: float) -> None:
     """Memory and the collector's share over many callbacks."""
-    single("soak", lambda url: soak.measure(url, callbacks), json_path)
+    single("soak", lambda url: soak.measure(url, callbacks, days), json_path)
+
+
+@bench.command("stats")
+@click.option("--messages", type=click.IntRange(1), default=300_000, show_default=True)
+@click.option("--rate", type=click.IntRange(2), default=LATENCY_RATE, show_default=True)
+@click.option("--seconds", type=float, default=LATENCY_S, show_default=True)
+@click.pass_obj
+def stats_alone(json_path: Path | None, messages: int, rate: int, seconds: float) -> None:
+    """Statistics of a month, while callbacks flow."""
+    single("stats", lambda url: stats.measure(url, messages, rate, seconds), json_path)
 
 
 @bench.command("due")

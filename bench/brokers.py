@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -69,12 +69,17 @@ def make_topics(url: str, place: Place) -> None:
     asyncio.run(create_topics(url, place.topics()))
 
 
-def fill_topics(url: str, place: Place, samples: Iterable[Sample]) -> int:
-    """Create the topics and produce `samples`; returns how many records."""
+def fill_topics(url: str, place: Place, samples: Iterable[Sample], *, config: Mapping[str, str] = {}) -> int:
+    """Create the topics and produce `samples`; returns how many records.
+
+    Args:
+        config: what the topics have otherwise than in the catalogue.
+    """
     quiet_kafka_clients()
 
     async def produce() -> int:
-        await create_topics(url, place.topics())
+        topics = [topic._replace(config={**topic.config, **config}) for topic in place.topics()]
+        await create_topics(url, topics)
         async with open_producer(bootstrap_servers(url)) as producer:
             return await fill(Packer(producer, place.inputs, place.partitions), samples)
 

@@ -88,7 +88,7 @@ def measure_now(url: str, place: Place, rate: int, seconds: float, name: str = "
     reader.thread.start()
     reader.assigned.wait(10)
     try:
-        produced = _produce(bootstrap, place, rate, WARM_S + seconds, name)
+        produced = produce(bootstrap, place, rate, WARM_S + seconds, name)
         _until_read(reader, len(produced))
     finally:
         reader.stopped.set()
@@ -96,9 +96,10 @@ def measure_now(url: str, place: Place, rate: int, seconds: float, name: str = "
     return _quantiles(produced, reader.seen)
 
 
-def _produce(
+def produce(
     bootstrap: str, place: Place, rate: int, seconds: float, name: str
 ) -> dict[tuple[str, str], float]:
+    """Produce at a steady rate; return when each callback was, by message and status."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "partitioner": "murmur2_random"})
     encode, topic = msgspec.json.Encoder().encode, place.inputs["statuses"]
     produced: dict[tuple[str, str], float] = {}

@@ -12,10 +12,15 @@ from streams.demo.readings import Metrics
 SAMPLE_EVERY_S = 2.0
 
 
-def measure(url: str, count: int) -> dict[str, Any]:
-    """Process `count` scattered callbacks; memory is sampled along, its slope taken over the second half."""
+def measure(url: str, count: int, days: float) -> dict[str, Any]:
+    """Process `count` scattered callbacks of so many days of event time.
+
+    Memory is sampled along, its slope taken over the second half.
+    """
     place = fresh_place("soak")
-    fill_topics(url, place, callbacks(count, "scattered", over_s=count / 100.0))
+    traffic = callbacks(count, "scattered", over_s=days * 86_400)
+    # the broker would delete what is as old as that
+    fill_topics(url, place, traffic, config={"retention.ms": "-1"})
     samples: list[tuple[float, int, int]] = []
     with worker(url, place) as process:
 
@@ -30,6 +35,7 @@ def measure(url: str, count: int) -> dict[str, Any]:
     half = [sample for sample in samples if sample[1] >= count / 2]
     return {
         "callbacks": count,
+        "days": days,
         "callbacks_per_s": figures.rate,
         "gc_ratio": figures.gc_ratio,
         "empty_polls": figures.empty_polls,

@@ -49,6 +49,13 @@ ROUTES: tuple[tuple[str, str], ...] = (
 )
 """Provider and channel; each message takes one of these."""
 
+TEMPLATES = 20
+ROUTES_OF = [
+    [route for route in ROUTES if route[1] == ROUTES[template % len(ROUTES)][1]]
+    for template in range(TEMPLATES)
+]
+"""By template: it is written for one channel, and any of that channel's providers may send it."""
+
 READABLE = frozenset({"alimtalk", "rcs", "whatsapp", "email"})
 """Channels whose providers report that a message was read."""
 
@@ -213,7 +220,8 @@ class _Messages:
     def message(self, number: int, created_ms: int) -> list[Sample]:
         """All records of one message, and now and then a malformed one of no message at all."""
         chance, faults, tally = self.random.random, self.traffic.faults, self.tally
-        route = ROUTES[int(chance() * len(ROUTES))]
+        routes = ROUTES_OF[number % TEMPLATES]
+        route = routes[int(chance() * len(routes))]
         story = _tell(self.random, faults, route[1], created_ms, self.traffic.mean_delivery_s)
         message = _Message(self, number, created_ms, route, chance() >= faults.no_time)
         untracked = not self.traffic.tracked or chance() < faults.untracked
@@ -346,7 +354,7 @@ class _Message:
         self.key = self.message_id.encode()
         self.provider, self.channel = route
         self.phone_number = f"+8210{number * 7919 % 100_000_000:08d}"
-        self.template_id = f"tpl-{number % 20:02d}"
+        self.template_id = f"tpl-{number % TEMPLATES:02d}"
 
     def track(self, *, early: bool) -> Sample:
         """The request that this message be tracked; `early` is the normal case, before any callback."""
@@ -357,7 +365,7 @@ class _Message:
             "templateId": self.template_id,
             "provider": self.provider,
             "channel": self.channel,
-            "tenant": f"tenant-{self.number % 20 % 7}",  # a template is one tenant's
+            "tenant": f"tenant-{self.number % TEMPLATES % 7}",  # a template is one tenant's
             "createdAt": self.iso(self.created_ms),
             "metadata": {"campaign": CAMPAIGNS[self.number % 5], "batch": self.number // 1000},
         }

@@ -470,7 +470,7 @@ class Tally:
 
     def left(self, before: Standing) -> None:
         """Count a delivery no longer."""
-        self._stand(before, -1)
+        self._stand(before, -1, self._cell((before[5], before[1], before[2], before[3], before[4])))
 
     def ended(self, outcome: int, at: int, callback: Callback | None = None) -> None:
         """Count a callback that was not plainly applied, under what it says itself of its group.
@@ -490,36 +490,38 @@ class Tally:
     def _settle(self, touched: Touched) -> None:
         before, delivery, entries = touched.before, touched.delivery, touched.entries
         now = standing(delivery)
+        cell = self._cell((now[5], now[1], now[2], now[3], now[4]))
         if before != now:
             if before is None:
-                self._stand(now, 1)
+                self._stand(now, 1, cell)
             elif before[1:7] == now[1:7]:
-                self._move(before, now)
+                self._move(before, now, cell)
             else:
-                self._stand(before, -1)
-                self._stand(now, 1)
+                self.left(before)
+                self._stand(now, 1, cell)
                 if before[1:3] != now[1:3] or before[4] != now[4]:
                     self._regroup(delivery.history, entries, before, now)
         for entry in entries:
-            self._happened(entry, now, 1)
-        cell = self._cell((now[5], now[1], now[2], now[3], now[4]))
+            self._happened(entry, now, 1, cell)
         if delivery.updated_at > cell.updated_at:
             cell.updated_at = delivery.updated_at
 
-    def _stand(self, at: Standing, sign: int) -> None:
-        """Count a delivery that stands so, once more or once less."""
+    def _stand(self, at: Standing, sign: int, cell: Cell) -> None:
+        """Count a delivery that stands so, once more or once less.
+
+        Args:
+            cell: of the minute of its creation and its group.
+        """
         _, tenant, channel, provider, template, minute, sent, _, _, _ = at
-        cell = self._cell((minute, tenant, channel, provider, template))
         count(cell, CREATED_THEN, at, sign)
         if sent is not None:
             if sent != minute:
                 cell = self._cell((sent, tenant, channel, provider, template))
             count(cell, SENT_THEN, at, sign)
 
-    def _move(self, before: Standing, now: Standing) -> None:
+    def _move(self, before: Standing, now: Standing, cell: Cell) -> None:
         """Count a delivery otherwise, in the same cells."""
         _, tenant, channel, provider, template, minute, sent, _, _, _ = now
-        cell = self._cell((minute, tenant, channel, provider, template))
         _differ(cell, CREATED_THEN, before, now)
         if sent is not None:
             if sent != minute:
@@ -533,15 +535,22 @@ class Tally:
         """
         for entry in history:
             if not any(entry is one for one in new):
-                self._happened(entry, before, -1)
-                self._happened(entry, now, 1)
+                self._happened(entry, before, -1, None)
+                self._happened(entry, now, 1, None)
 
-    def _happened(self, entry: Entry, now: Standing, sign: int) -> None:
-        """Count a history entry of a delivery that stands so, once more or once less."""
+    def _happened(self, entry: Entry, now: Standing, sign: int, cell: Cell | None) -> None:
+        """Count a history entry of a delivery that stands so, once more or once less.
+
+        Args:
+            cell: where the delivery itself counts, which mostly is the entry's too.
+        """
         provider, at = entry.provider, entry.at
         if provider is None:
             provider = UNKNOWN
-        counts = self._cell((minute_of(at), now[1], now[2], provider, now[4])).counts
+        minute = minute_of(at)
+        if cell is None or minute != now[5] or provider != now[3]:
+            cell = self._cell((minute, now[1], now[2], provider, now[4]))
+        counts = cell.counts
         number = _ACTIVITY + entry.precedence
         counts[number] = counts.get(number, 0) + sign
         if entry.attempt == REQUESTED or (entry.id == EXPIRY and entry.precedence == EXPIRED):

@@ -91,9 +91,9 @@ def test_misplaced_records_are_counted() -> None:
 
 
 def test_every_kind_of_malformed_record_occurs() -> None:
-    """Ten thousand messages hold each kind, and the tally names it."""
+    """Twenty thousand messages hold each kind, and the tally names it."""
     codes = {code for code, _ in SPOILERS}
-    assert set(produced(Traffic(10_000)).dead_letters) == codes
+    assert set(produced(Traffic(20_000)).dead_letters) == codes
 
 
 def test_a_message_has_two_to_five_callbacks_of_realistic_size() -> None:
