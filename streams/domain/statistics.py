@@ -52,7 +52,7 @@ __all__ = [
     "add",
     "add_bounded",
     "cohort",
-    "count",
+    "count_created",
     "expired_spans",
     "in_order",
     "minute_of",
@@ -86,23 +86,31 @@ OTHER: Final = "other"
 CALLBACK_OUTCOMES: Final = ("applied", "repeated", "refused", "contradictory", "deadLettered")
 """What can become of a callback; one that is contradictory was applied."""
 
-APPLIED, REPEATED, REFUSED, CONTRADICTORY, DEAD_LETTERED = range(len(CALLBACK_OUTCOMES))
+_APPLIED, REPEATED, REFUSED, CONTRADICTORY, DEAD_LETTERED = range(len(CALLBACK_OUTCOMES))
 
-# Numbers of counters. A cohort has the precedences of statuses, then these, all from one of the two on.
-CREATED_THEN: Final = 0
-SENT_THEN: Final = 4096
+# Numbers of counters. Most messages are sent in the minute in which they are created, and count once for
+# both: a cohort is what counts for both, and what counts for itself alone. Each of the three has the
+# precedences of statuses, then these, all from its own number on.
+_BOTH: Final = 0
+CREATED_THEN: Final = 4096
+SENT_THEN: Final = 8192
+_FAMILY: Final = ~4095
 _ARRIVED: Final = 9
+"""Of those whose status does not tell that they have arrived."""
 _DURATION_SUM: Final = 10
 _DURATIONS: Final = 16
 # Activity has the statuses of new history entries, then these.
-_ACTIVITY: Final = 8192
+_ACTIVITY: Final = 12288
 _OUTCOMES: Final = _ACTIVITY + 16
+_UNCALLED: Final = _OUTCOMES
+"""New history entries that no callback made; those of a place in `CALLBACK_OUTCOMES` follow, from 1 on."""
 _LATENESS_SUM: Final = _ACTIVITY + 32
 _LATENESS: Final = _ACTIVITY + 33
+"""Of callbacks that did not come within the first of `CURVE_MS`; from 1 on."""
 
 # What names begin with that are counted in a cohort.
-_FAILURES: Final = {CREATED_THEN: "cf:", SENT_THEN: "sf:"}
-_PROVIDERS: Final = {CREATED_THEN: "cp:", SENT_THEN: "sp:"}
+_FAILURES: Final = {_BOTH: "bf:", CREATED_THEN: "cf:", SENT_THEN: "sf:"}
+_PROVIDERS: Final = {_BOTH: "bp:", CREATED_THEN: "cp:", SENT_THEN: "sp:"}
 _PREFIX: Final = 3
 
 
@@ -160,30 +168,41 @@ class Activity(NamedTuple):
 
 def cohort(cell: Cell, family: int) -> Cohort:
     """Return one of a cell's cohorts: CREATED_THEN or SENT_THEN."""
-    count = cell.counts.get
-    first, end = family + _DURATIONS, family + SENT_THEN
+    counts: dict[int, int] = {}
+    for number, n in cell.counts.items():
+        if number & _FAMILY in (_BOTH, family):
+            number &= ~_FAMILY
+            counts[number] = counts.get(number, 0) + n
+    by_status = [counts.get(precedence, 0) for precedence in range(len(NAMES))]
     return Cohort(
-        [count(family + precedence, 0) for precedence in range(len(NAMES))],
-        count(family + _ARRIVED, 0),
-        count(family + _DURATION_SUM, 0),
-        {number - first: n for number, n in cell.counts.items() if first <= number < end},
-        _named(cell, _FAILURES[family]),
-        _named(cell, _PROVIDERS[family]),
+        by_status,
+        counts.get(_ARRIVED, 0) + sum(by_status[DELIVERED:]),
+        counts.get(_DURATION_SUM, 0),
+        {number - _DURATIONS: n for number, n in counts.items() if number >= _DURATIONS and n},
+        _named(cell, (_FAILURES[_BOTH], _FAILURES[family])),
+        _named(cell, (_PROVIDERS[_BOTH], _PROVIDERS[family])),
     )
 
 
-def _named(cell: Cell, prefix: str) -> dict[str, int]:
-    return {name[_PREFIX:]: n for name, n in sorted(cell.names.items()) if name.startswith(prefix)}
+def _named(cell: Cell, prefixes: tuple[str, ...]) -> dict[str, int]:
+    named: dict[str, int] = {}
+    for name, n in cell.names.items():
+        if name.startswith(prefixes):
+            named[name[_PREFIX:]] = named.get(name[_PREFIX:], 0) + n
+    return {name: n for name, n in sorted(named.items()) if n}
 
 
 def activity(cell: Cell) -> Activity:
     """Return what happened."""
     count = cell.counts.get
+    by_status = [count(_ACTIVITY + precedence, 0) for precedence in range(len(NAMES))]
+    applied = sum(by_status) - count(_UNCALLED, 0)
+    late = [count(_LATENESS + place, 0) for place in range(1, len(CURVE_MS) + 1)]
     return Activity(
-        [count(_ACTIVITY + precedence, 0) for precedence in range(len(NAMES))],
-        [count(_OUTCOMES + outcome, 0) for outcome in range(len(CALLBACK_OUTCOMES))],
+        by_status,
+        [applied, *(count(_OUTCOMES + outcome, 0) for outcome in range(1, len(CALLBACK_OUTCOMES)))],
         count(_LATENESS_SUM, 0),
-        [count(_LATENESS + place, 0) for place in range(len(CURVE_MS) + 1)],
+        [applied - sum(late), *late],
     )
 
 
@@ -261,7 +280,8 @@ Standing: TypeAlias = tuple[
     int, str | None, str | None, str, str | None, int, int | None, bool, int | None, str | None
 ]
 """Where a delivery counts: precedence; tenant, channel, provider, template; minute of its creation and, if it
-was sent, of that; whether it has ever arrived; ms from sent to delivered; its error's code if it failed."""
+was sent, of that; whether it has arrived though its status does not tell so; ms from sent to delivered; its
+error's code if it failed."""
 
 
 def standing(delivery: Delivery) -> Standing:
@@ -279,8 +299,8 @@ def standing(delivery: Delivery) -> Standing:
     if precedence == FAILED:
         failure = (attempts[0] if len(attempts) == 1 else speaker(attempts, channel)).failure
         code = UNKNOWN if failure is None else failure.code
-    # what contradicts that it failed is that it arrived
-    arrived = delivery.seen & CONTRADICTED != 0
+    # what contradicts that it failed is that it arrived; most often the status tells that itself
+    arrived = precedence < DELIVERED and delivery.seen & CONTRADICTED != 0
     minute = minute_of(created)
     return precedence, tenant, channel, provider, template, minute, sent, arrived, duration, code
 
@@ -513,20 +533,22 @@ class Tally:
             cell: of the minute of its creation and its group.
         """
         _, tenant, channel, provider, template, minute, sent, _, _, _ = at
-        count(cell, CREATED_THEN, at, sign)
+        if sent == minute:
+            _count(cell, _BOTH, at, sign)
+            return
+        _count(cell, CREATED_THEN, at, sign)
         if sent is not None:
-            if sent != minute:
-                cell = self._cell((sent, tenant, channel, provider, template))
-            count(cell, SENT_THEN, at, sign)
+            _count(self._cell((sent, tenant, channel, provider, template)), SENT_THEN, at, sign)
 
     def _move(self, before: Standing, now: Standing, cell: Cell) -> None:
         """Count a delivery otherwise, in the same cells."""
         _, tenant, channel, provider, template, minute, sent, _, _, _ = now
+        if sent == minute:
+            _differ(cell, _BOTH, before, now)
+            return
         _differ(cell, CREATED_THEN, before, now)
         if sent is not None:
-            if sent != minute:
-                cell = self._cell((sent, tenant, channel, provider, template))
-            _differ(cell, SENT_THEN, before, now)
+            _differ(self._cell((sent, tenant, channel, provider, template)), SENT_THEN, before, now)
 
     def _regroup(self, history: list[Entry], new: list[Entry], before: Standing, now: Standing) -> None:
         """Count what has happened under the group that the message turned out to belong to.
@@ -554,13 +576,14 @@ class Tally:
         number = _ACTIVITY + entry.precedence
         counts[number] = counts.get(number, 0) + sign
         if entry.attempt == REQUESTED or (entry.id == EXPIRY and entry.precedence == EXPIRED):
+            counts[_UNCALLED] = counts.get(_UNCALLED, 0) + sign
             return
-        counts[_APPLIED] = counts.get(_APPLIED, 0) + sign
         lateness = entry.receipt - at
-        number = _LATENESS + bisect_left(CURVE_MS, lateness)
-        counts[number] = counts.get(number, 0) + sign
         if lateness > 0:
             counts[_LATENESS_SUM] = counts.get(_LATENESS_SUM, 0) + sign * lateness
+            if lateness > CURVE_MS[0]:
+                number = _LATENESS + bisect_left(CURVE_MS, lateness)
+                counts[number] = counts.get(number, 0) + sign
 
     def _cell(self, place: Place) -> Cell:
         cell = self.changes.get(place)
@@ -569,10 +592,12 @@ class Tally:
         return cell
 
 
-_APPLIED: Final = _OUTCOMES + APPLIED
+def count_created(cell: Cell, at: Standing) -> None:
+    """Count a delivery that stands so among those created in a cell's window."""
+    _count(cell, CREATED_THEN, at, 1)
 
 
-def count(cell: Cell, family: int, at: Standing, sign: int) -> None:
+def _count(cell: Cell, family: int, at: Standing, sign: int) -> None:
     """Count a delivery that stands so in a cohort."""
     precedence, _, _, _, _, _, _, arrived, duration, code = at
     counts = cell.counts
@@ -663,10 +688,14 @@ def _in_all(by_provider: _Cells) -> _Cells:
 
 def name_provider(into: Cell, cell: Cell, provider: str | None) -> None:
     """Count the messages of a cell under their provider's name in another, to which it was added."""
-    for family, prefix in _PROVIDERS.items():
-        count_of = cell.counts.get
-        n = sum([count_of(family + precedence, 0) for precedence in range(len(NAMES))])
+    messages: dict[int, int] = {}
+    for number, n in cell.counts.items():
+        family = number & _FAMILY
+        if number - family < len(NAMES) and family != _ACTIVITY:
+            messages[family] = messages.get(family, 0) + n
+    for family, n in messages.items():
         if n:
+            prefix = _PROVIDERS[family]
             name = prefix + (provider or UNKNOWN)
             total = into.names.get(name, 0) + n
             if total:

@@ -15,7 +15,6 @@ import msgspec
 from streams.domain.delivery import Delivery
 from streams.domain.periods import Edge, Span
 from streams.domain.statistics import (
-    CREATED_THEN,
     DAY,
     FULL,
     HOUR,
@@ -29,7 +28,7 @@ from streams.domain.statistics import (
     Key,
     Pending,
     add,
-    count,
+    count_created,
     name_provider,
     standing,
     window_key,
@@ -209,7 +208,7 @@ def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Coun
             into = counts.cell_at(edge.begin // MINUTE_MS, at[1:5])
             if into is not None:
                 one = Cell(updated_at=delivery.updated_at)
-                count(one, CREATED_THEN, at, 1)
+                count_created(one, at)
                 add(into, one)
                 name_provider(into, one, at[3])
         yield

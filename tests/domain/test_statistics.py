@@ -37,14 +37,14 @@ def test_a_delivery_stands_where_it_was_created_and_sent() -> None:
 
     assert standing(delivery_of(sent)) == (2, "t", "sms", "a", "x", MINUTE, MINUTE, False, None, None)
     assert standing(delivery_of(sent, callback("DELIVERED", 60_025, provider="a"))) == (
-        *(6, "t", "sms", "a", "x", MINUTE, MINUTE, True, 60_015, None),
+        *(6, "t", "sms", "a", "x", MINUTE, MINUTE, False, 60_015, None),
     )
     assert standing(delivery_of(callback("DELIVERED")))[3:] == (
         "unknown",
         None,
         MINUTE,
         None,
-        True,
+        False,
         None,
         None,
     )
@@ -183,12 +183,12 @@ def test_what_is_counted_belongs_to_a_window_of_each_length_and_a_group_of_each_
 
 def test_an_answer_is_made_of_counts() -> None:
     """Rates are percent; what was read or clicked has arrived, whatever the status says now."""
-    durations = {4096 + 16 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
-    counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 5}
+    durations = {8192 + 16 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
+    counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 1}
     cell = Cell(
         2,
         NOON,
-        {4096 + number: n for number, n in counts.items()} | durations | {4096 + 10: 7_242_000},
+        {8192 + number: n for number, n in counts.items()} | durations | {8192 + 10: 7_242_000},
         {"sf:E1": 1, "sp:a": 5, "sp:b": 3},
     )
 

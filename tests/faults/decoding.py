@@ -13,10 +13,11 @@ from tables.formats import DELIVERIES
 from tests.agents.flowing import EVERYTHING, counted
 
 from .inputs import STATUSES, Json
-from .reference import LATE_MS, CellKey
+from .reference import ARRIVED, LATE_MS, CellKey
 
 #: What counters mean, by family: the layout once more.
-COHORTS = {0: "created", 4096: "sent"}
+COHORTS = {0: ("created", "sent"), 4096: ("created",), 8192: ("sent",)}
+NAMED = {"b": COHORTS[0], "c": COHORTS[4096], "s": COHORTS[8192]}
 KINDS = {"f": "for", "p": "by"}
 OUTCOMES = ("applied", "unapplied", "unapplied", "contradictory", "deadLettered")
 
@@ -45,24 +46,34 @@ def count_names(cell: Cell) -> Counter[str]:
     """What a cell counts, in words; callbacks that changed nothing as one, for which it was is not told."""
     said: Counter[str] = Counter()
     for number, n in cell.counts.items():
-        said[counter_name(number)] += n
+        for name in counter_names(number):
+            said[name] += n
     for name, n in cell.names.items():
-        family = "created" if name[0] == "c" else "sent"
-        said[f"{family}.{KINDS[name[1]]} {name[3:]}"] += n
+        for family in NAMED[name[0]]:
+            said[f"{family}.{KINDS[name[1]]} {name[3:]}"] += n
+    # what is not stored follows from the rest
+    for family in ("created", "sent"):
+        said[f"{family}.arrived"] += sum(said[f"{family}.{status}"] for status in ARRIVED)
+    said["callbacks.applied"] = sum(said[f"entries.{status}"] for status in STATUSES) - said.pop(
+        "uncalled", 0
+    )
+    said[f"late.{LATE_MS[0]}"] = said["callbacks.applied"] - sum(
+        said[f"late.{late}"] for late in (*LATE_MS[1:], "later")
+    )
     return said
 
 
-def counter_name(number: int) -> str:
+def counter_names(number: int) -> list[str]:
     family, of = number & ~4095, number & 4095
     if family in COHORTS:
-        name = COHORTS[family]
         plain = dict(enumerate([*STATUSES, "arrived", "ms"]))
-        return f"{name}.{plain[of]}" if of in plain else f"{name}.within {BOUNDS[of - 16]}"
+        what = plain[of] if of in plain else f"within {BOUNDS[of - 16]}"
+        return [f"{name}.{what}" for name in COHORTS[family]]
     if of < 16:
-        return f"entries.{STATUSES[of]}"
+        return [f"entries.{STATUSES[of]}"]
     if of < 32:
-        return f"callbacks.{OUTCOMES[of - 16]}"
-    return f"late.{('ms', *LATE_MS, 'later')[of - 32]}"
+        return [("uncalled", *(f"callbacks.{outcome}" for outcome in OUTCOMES[1:]))[of - 16]]
+    return [f"late.{('ms', *LATE_MS, 'later')[of - 32]}"]
 
 
 def listing(table: str, key: bytes, value: bytes) -> list[bytes]:
