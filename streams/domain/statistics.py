@@ -59,6 +59,7 @@ __all__ = [
     "name_provider",
     "rolled_up",
     "standing",
+    "sum_up",
     "window_key",
 ]
 
@@ -223,6 +224,18 @@ def add(cell: Cell, more: Cell) -> None:
                 names[name] = total
             else:
                 names.pop(name, None)
+    if more.updated_at > cell.updated_at:
+        cell.updated_at = more.updated_at
+
+
+def sum_up(cell: Cell, more: Cell) -> None:
+    """Add a cell to a sum, fast: what comes to zero stays as that, so it is not to be stored."""
+    counts = cell.counts
+    count_of = counts.get
+    for number, n in more.counts.items():
+        counts[number] = count_of(number, 0) + n
+    for name, n in more.names.items():
+        cell.names[name] = cell.names.get(name, 0) + n
     if more.updated_at > cell.updated_at:
         cell.updated_at = more.updated_at
 
@@ -697,11 +710,7 @@ def name_provider(into: Cell, cell: Cell, provider: str | None) -> None:
         if n:
             prefix = _PROVIDERS[family]
             name = prefix + (provider or UNKNOWN)
-            total = into.names.get(name, 0) + n
-            if total:
-                into.names[name] = total
-            else:
-                del into.names[name]
+            into.names[name] = into.names.get(name, 0) + n
 
 
 def _add_at(cells: _Cells, where: tuple[int, Group], cell: Cell) -> Cell:

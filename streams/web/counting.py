@@ -7,7 +7,8 @@ frozen in one step, between two units of work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,22 +25,29 @@ from streams.domain.statistics import (
     WHOLE,
     WINDOW_MINUTES,
     Cell,
+    Changes,
     Group,
     Key,
     Pending,
-    add,
     count_created,
     name_provider,
     standing,
+    sum_up,
     window_key,
 )
 from streams.engine.reading import Reader, TableSnapshot
 from streams.engine.units import TableLike
 from streams.web.answers import PAGE_ROWS, Deliveries, require_held
 from streams.web.queries import DIMENSIONS, Dimension
-from tables.formats import HEAD, created_from, pending_rows
+from tables.formats import HEAD, created_from, pending_row
 
-__all__ = ["Counted", "Inquiry", "StatsPart", "StatsTables", "level_of", "part"]
+__all__ = ["Counted", "Inquiry", "StatsPart", "StatsTables", "Sums", "level_of", "part"]
+
+TURN_ROWS: Final = 3 * PAGE_ROWS
+"""Cells, changes and messages that are added up before others have their turn: some milliseconds."""
+
+MOST_SPANS: Final = 256
+"""Sums of windows that are kept, some kilobytes each: who looks at a chart asks for the same again."""
 
 _PROVIDER_AT: Final = DIMENSIONS.index("provider")
 
@@ -113,13 +121,26 @@ class _Counts:
     def add(self, minute: int, group: Group, cell: Cell) -> None:
         """Add a cell, stored under a group of any level."""
         if not group:
-            add(self._cell(minute, ()), cell)
+            sum_up(self._cell(minute, ()), cell)
             return
         full = (None, None, group[0], None) if len(group) == 1 else group
         into = self.cell_at(minute, full)
         if into is not None:
-            add(into, cell)
+            sum_up(into, cell)
             name_provider(into, cell, full[_PROVIDER_AT])
+
+    def add_all(self, minute: int, cells: dict[Group, Cell]) -> int:
+        """Add cells that were added up over a span; return how many these are."""
+        for group, cell in cells.items():
+            self.add(minute, group, cell)
+        return len(cells)
+
+    def add_pending(self, inquiry: Inquiry, changes: Changes) -> int:
+        """Add what is pending of whole minutes; return how many changes were looked at."""
+        for place, cell in changes.items():
+            if inquiry.first <= place[0] < inquiry.last:
+                self.add(place[0], place[1:], cell)
+        return len(changes)
 
     def _cell(self, minute: int, group: Group) -> Cell:
         where = (minute - minute % self._interval if self._interval else 0), group
@@ -129,19 +150,68 @@ class _Counts:
         return cell
 
 
-async def part(reader: Reader, tables: StatsTables, partitions: Sequence[int], inquiry: Inquiry) -> StatsPart:
+class Sums:
+    """What was added up before and still holds, by partition.
+
+    Rows that are pending never change, so each is read once. Cells change when pending rows are added to
+    them, which the first row that is pending then tells.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[int, tuple[int, int, Changes]] = {}
+        self._spans: dict[tuple[int, bytes, Span], tuple[int, dict[Group, Cell]]] = {}
+
+    def pending(self, partition: int, head: Pending, rows: TableSnapshot[Pending]) -> tuple[Changes, int]:
+        """Return all that is pending, good until others have their turn, and how many changes were read."""
+        first, end, changes = self._pending.get(partition, (-1, 0, {}))
+        if first != head.first or end > head.end:
+            end, changes = head.first, {}
+        read = 0
+        for number in range(end, head.end):
+            row = rows.get(pending_row(number)) or Pending()
+            row.add_to(changes)
+            read += row.entries
+        self._pending[partition] = head.first, head.end, changes
+        return changes, read
+
+    def span(self, partition: int, head: Pending, level: bytes, span: Span) -> dict[Group, Cell] | None:
+        """Return the cells of a span by group, if none of them has changed since they were kept."""
+        first, cells = self._spans.get((partition, level, span), (-1, None))
+        return cells if first == head.first else None
+
+    def keep(self, partition: int, head: Pending, level: bytes, span: Span, cells: dict[Group, Cell]) -> None:
+        """Keep the cells of a span, and let the oldest go."""
+        where = partition, level, span
+        self._spans.pop(where, None)
+        self._spans[where] = head.first, cells
+        while len(self._spans) > MOST_SPANS:
+            del self._spans[next(iter(self._spans))]
+
+
+async def part(
+    reader: Reader,
+    tables: StatsTables,
+    sums: Sums,
+    partitions: Sequence[int],
+    inquiry: Inquiry,
+) -> StatsPart:
     """Return this worker's share of what is asked."""
     counts = _Counts(inquiry)
     held: dict[bytes, int] = {}
+    read = 0
     for partition in partitions:
         require_held(reader, [partition])
         head = reader.get(tables.pending_stats, partition, HEAD) or Pending()
         for granularity, minute in zip((MINUTE, HOUR, DAY), head.held, strict=True):
             held[granularity] = max(minute, held.get(granularity, 0))
-        for _ in _counted(reader, tables, partition, inquiry, counts):
-            # the loop that reads tables also feeds the consumer and must not stand still
-            await asyncio.sleep(0)
-            require_held(reader, [partition])
+        for rows in _counted(reader, tables, sums, partition, inquiry, counts):
+            read += rows
+            # the loop that reads tables also feeds the consumer and must not stand still; but at each turn
+            # it may have much to do first
+            if read >= TURN_ROWS:
+                read = 0
+                await asyncio.sleep(0)
+                require_held(reader, [partition])
     require_held(reader, partitions)
     return StatsPart(
         tuple(partitions), held, [(minute, group, cell) for (minute, group), cell in counts.found.items()]
@@ -149,41 +219,55 @@ async def part(reader: Reader, tables: StatsTables, partitions: Sequence[int], i
 
 
 def _counted(
-    reader: Reader, tables: StatsTables, partition: int, inquiry: Inquiry, counts: _Counts
-) -> Iterator[None]:
-    """Add up one partition, in steps; all is frozen in the first one."""
+    reader: Reader,
+    tables: StatsTables,
+    sums: Sums,
+    partition: int,
+    inquiry: Inquiry,
+    counts: _Counts,
+) -> Iterator[int]:
+    """Add up one partition, in steps of so many rows; all is frozen in the first one."""
     pending = reader.snapshot(tables.pending_stats, partition)
     cells = reader.snapshot(tables.period_stats, partition)
     deliveries = reader.snapshot(tables.deliveries, partition) if inquiry.edges else None
-    yield from _add_pending(pending, inquiry, counts)
+    head = pending.get(HEAD) or Pending()
+    changes, read = sums.pending(partition, head, pending)
+    yield read + counts.add_pending(inquiry, changes)
+    level = level_of(inquiry)
     for span in inquiry.spans:
-        yield from _add_cells(cells, span, level_of(inquiry), counts)
+        if inquiry.interval or level == FULL:
+            yield from _add_cells(cells, span, level, counts.add)
+            continue
+        known = sums.span(partition, head, level, span)
+        if known is None:
+            known = {}
+            yield from _add_cells(cells, span, level, partial(_add_to_group, known))
+            sums.keep(partition, head, level, span, known)
+        yield counts.add_all(span.start, known)
     if deliveries is not None:
         for edge in inquiry.edges:
             yield from _add_messages(deliveries, edge, counts)
 
 
-def _add_pending(pending: TableSnapshot[Pending], inquiry: Inquiry, counts: _Counts) -> Iterator[None]:
-    read = 0
-    for key in pending_rows(pending.get(HEAD) or Pending()):
-        row = pending.get(key) or Pending()
-        for minute, tenant, channel, provider, template, cell in row.changes:
-            if inquiry.first <= minute < inquiry.last:
-                counts.add(minute, (tenant, channel, provider, template), cell)
-        read += len(row.changes)
-        if read >= PAGE_ROWS:
-            read = 0
-            yield
+def _add_to_group(groups: dict[Group, Cell], _minute: int, group: Group, cell: Cell) -> None:
+    known = groups.get(group)
+    if known is None:
+        groups[group] = cell
+    else:
+        sum_up(known, cell)
 
 
-def _add_cells(cells: TableSnapshot[Cell], span: Span, level: bytes, counts: _Counts) -> Iterator[None]:
+def _add_cells(
+    cells: TableSnapshot[Cell], span: Span, level: bytes, add: Callable[[int, Group, Cell], None]
+) -> Iterator[int]:
+    """Add the cells of a span, in steps of so many."""
     start = window_key(span.granularity, level, span.start)
     end = _end_key(span, level)
     while rows := cells.scan(start, end, PAGE_ROWS):
         for key, cell in rows:
             _, _, minute, group = Key.unpack(key)
-            counts.add(minute, group, cell)
-        yield
+            add(minute, group, cell)
+        yield len(rows)
         if len(rows) < PAGE_ROWS:
             return
         start = rows[-1][0] + b"\0"
@@ -196,7 +280,7 @@ def _end_key(span: Span, level: bytes) -> bytes:
     return window_key(span.granularity, level, span.end - 1) + b"\xff"
 
 
-def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Counts) -> Iterator[None]:
+def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Counts) -> Iterator[int]:
     """Count the messages that were created in a part of a minute, one by one."""
     start, end = created_from(edge.begin), created_from(edge.end)
     while listings := deliveries.scan_index(start, end, PAGE_ROWS):
@@ -209,9 +293,9 @@ def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Coun
             if into is not None:
                 one = Cell(updated_at=delivery.updated_at)
                 count_created(one, at)
-                add(into, one)
+                sum_up(into, one)
                 name_provider(into, one, at[3])
-        yield
+        yield len(listings)
         if len(listings) < PAGE_ROWS:
             return
         start = b"".join(listings[-1]) + b"\0"

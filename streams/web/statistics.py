@@ -23,15 +23,15 @@ from streams.domain.statistics import (
     Cell,
     Group,
     activity,
-    add,
     cohort,
+    sum_up,
 )
 from streams.domain.summaries import activity_summary, summary
 from streams.domain.times import LEAD_MS, iso
 from streams.engine.reading import Reader
 from streams.web import counting
 from streams.web.asking import ASK_TIMEOUT_S
-from streams.web.counting import Inquiry, StatsPart, StatsTables, level_of
+from streams.web.counting import Inquiry, StatsPart, StatsTables, Sums, level_of
 from streams.web.problems import busy, invalid_parameter
 from streams.web.queries import By, StatsQuery
 
@@ -83,6 +83,7 @@ class Statistics:
     scatter: Scatter
     retention_ms: int
     now: Callable[[], int] = now_ms
+    _sums: Sums = field(default_factory=Sums)
     _scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def stats(self, query: StatsQuery) -> bytes:
@@ -114,13 +115,13 @@ class Statistics:
     async def part(self, partitions: Sequence[int], inquiry: Inquiry) -> StatsPart:
         """Return this worker's share; of full groups one question after the other."""
         if level_of(inquiry) != FULL:
-            return await counting.part(self.reader, self.tables, partitions, inquiry)
+            return await counting.part(self.reader, self.tables, self._sums, partitions, inquiry)
         try:
             await asyncio.wait_for(self._scanning.acquire(), SCAN_TURN_S)
         except TimeoutError:
             raise busy() from None
         try:
-            return await counting.part(self.reader, self.tables, partitions, inquiry)
+            return await counting.part(self.reader, self.tables, self._sums, partitions, inquiry)
         finally:
             self._scanning.release()
 
@@ -136,7 +137,7 @@ class Statistics:
         found: dict[tuple[int, Group], Cell] = {}
         for part in parts:
             for minute, group, cell in part.counted:
-                add(found.setdefault((minute, group), Cell()), cell)
+                sum_up(found.setdefault((minute, group), Cell()), cell)
         whole = _sum(found.values())
         answer = summarise(whole)
         if query.period is not None:
@@ -229,7 +230,7 @@ def unpacked(value: str) -> Inquiry:
 def _sum(cells: Iterable[Cell]) -> Cell:
     whole = Cell()
     for cell in cells:
-        add(whole, cell)
+        sum_up(whole, cell)
     return whole
 
 
@@ -244,7 +245,7 @@ def _series(
     by_minute: dict[int, Cell] = {}
     for (minute, of), cell in found.items():
         if group is None or of == group:
-            add(by_minute.setdefault(minute, Cell()), cell)
+            sum_up(by_minute.setdefault(minute, Cell()), cell)
     length = WINDOW_MINUTES[interval] * MINUTE_MS
     for start in range(covered.begin - covered.begin % length, covered.end, length):
         cell = by_minute.get(start // MINUTE_MS, Cell())
