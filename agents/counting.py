@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from agents.publishing import CHANGED, MARK, PUBLISHED, Publishing
 from streams.domain.statistics import (
     Cell,
     Changes,
@@ -43,18 +44,25 @@ STEP: Final = 250
 
 
 class Counting(NamedTuple):
-    """The tables of the statistics, how long windows are kept, and how many changes may be pending."""
+    """The tables of the statistics, and how they are kept and told of.
+
+    Attributes:
+        publishing: how what has changed is told.
+        windows: how long windows are kept.
+        most_entries: how many changes may be pending.
+    """
 
     period_stats: TableLike[Cell]
     pending_stats: TableLike[Pending]
+    publishing: Publishing
     windows: Windows = Windows()
     most_entries: int = MOST_ENTRIES
 
     def add_up(self, tally: Tally, unit: Unit) -> Iterator[None]:
         """Write what a unit adds: as a row that is pending, or with all of these rows into the cells.
 
-        If time went on, let go of windows that are kept no longer. In steps, after each of which others may
-        have their turn.
+        If time went on, tell of what has changed, and let go of windows that are kept no longer. In steps,
+        after each of which others may have their turn.
         """
         changes = tally.changes
         if not changes and not tally.time:
@@ -62,27 +70,36 @@ class Counting(NamedTuple):
         pending = unit.table(self.pending_stats)
         head = pending.get(HEAD) or Pending()
         entries, end = head.entries + len(changes), head.end + 1
-        if tally.time > head.time:
-            held = self.windows.held(tally.time)
-            head.time, head.held = tally.time, tuple(map(max, held, head.held))  # type: ignore[assignment]
-        if not changes:
-            pending.put(HEAD, head)
-        elif entries <= self.most_entries and end - head.first <= MOST_ROWS:
+        if not tally.time and entries <= self.most_entries and end - head.first <= MOST_ROWS:
             row = [(*place, cell) for place, cell in changes.items()]
             pending.put(
                 pending_row(head.end), Pending(first=head.end, end=end, entries=len(row), changes=row)
             )
             pending.put(HEAD, replace(head, end=end, entries=entries))
+            return
+        before, held = head.time, self.windows.held(tally.time)
+        if tally.time > before:
+            head.time, head.held = tally.time, tuple(map(max, held, head.held))  # type: ignore[assignment]
+        if changes or head.first < head.end:
+            # a number of the sequence is left out, so that who keeps sums of cells sees that these change
+            pending.put(HEAD, replace(head, first=end, end=end, entries=0))
         else:
-            pending.put(HEAD, replace(head, first=head.end, entries=0))
-            _gather(changes, pending, pending_rows(head))
-            yield
-            yield from self._fold(changes, head.held, unit)
+            pending.put(HEAD, head)
+        _gather(changes, pending, pending_rows(head))
+        yield
+        changed: dict[bytes, None] = {}
+        yield from self._fold(changes, head.held, changed, unit)
         if tally.time:
+            yield from self.publishing.tell(
+                self.period_stats, self.pending_stats, changed, before, head, unit
+            )
             yield from self._let_go(head.held, unit)
+        else:
+            for key in changed:
+                pending.put(CHANGED + key, MARK)
 
-    def _fold(self, changes: Changes, held: Held, unit: Unit) -> Iterator[None]:
-        """Add changes to the cells, one write of each."""
+    def _fold(self, changes: Changes, held: Held, changed: dict[bytes, None], unit: Unit) -> Iterator[None]:
+        """Add changes to the cells, one write of each, and note of which is to be told."""
         period_stats = unit.table(self.period_stats)
         added = iter(rolled_up(changes, held))
         while some := list(islice(added, STEP)):
@@ -91,6 +108,8 @@ class Counting(NamedTuple):
                 cell = period_stats.get(key) or Cell()
                 add_bounded(cell, more)
                 period_stats.put(key, in_order(cell))
+                if key.startswith(PUBLISHED):
+                    changed[key] = None
             unit.settle()
             yield
 

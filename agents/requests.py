@@ -1,4 +1,4 @@
-"""delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
+"""delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.stats, …"""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from agents.counting import Counting
 from agents.flows import RequestFlow, Tables
-from streams.app import app, lanes, lifetimes, settings, windows
+from agents.publishing import Publishing
+from streams.app import app, grace_ms, lanes, lifetimes, settings, windows
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
@@ -15,12 +16,13 @@ from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = RequestFlow(Tables(deliveries, Counting(period_stats, pending_stats, windows)), topics, lifetimes)
+counting = Counting(period_stats, pending_stats, Publishing(topics.stats, grace_ms), windows)
+flow = RequestFlow(Tables(deliveries, counting), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")
 async def apply_requests(batches: Any) -> None:
-    """delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
+    """delivery.requests → deliveries, pending_stats, period_stats, delivery.events, delivery.stats, …"""
     async for event in batches.noack().events():
         await lanes.submit(event, handle)
 

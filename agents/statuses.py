@@ -1,4 +1,4 @@
-"""delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
+"""delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.stats, …"""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from agents.counting import Counting
 from agents.flows import StatusFlow, Tables
-from streams.app import app, lanes, lifetimes, settings, windows
+from agents.publishing import Publishing
+from streams.app import app, grace_ms, lanes, lifetimes, settings, windows
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
@@ -15,12 +16,13 @@ from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
 topics = names(settings.topic_prefix)
-flow = StatusFlow(Tables(deliveries, Counting(period_stats, pending_stats, windows)), topics, lifetimes)
+counting = Counting(period_stats, pending_stats, Publishing(topics.stats, grace_ms), windows)
+flow = StatusFlow(Tables(deliveries, counting), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")
 async def apply_statuses(batches: Any) -> None:
-    """delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.dead-letters"""
+    """delivery.statuses → deliveries, pending_stats, period_stats, delivery.events, delivery.stats, …"""
     async for event in batches.noack().events():
         await lanes.submit(event, handle)
 

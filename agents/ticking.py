@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from agents.publishing import CHANGED
 from streams.domain.delivery import Tick
 from streams.domain.placement import partition_of
 from streams.domain.statistics import MINUTE_MS, Cell, Pending, expired_spans
@@ -45,23 +46,41 @@ class Ticker:
     _keys: dict[int, bytes] = field(default_factory=dict)
 
     async def tick(self, now: int) -> None:
-        """Let each partition know the time once a minute, and again while there is something to let go."""
+        """Let each partition know the time if anything has changed, or a minute has gone by.
+
+        It is told again while some is left to be let go, or to be told of.
+        """
         latest = self.reader.latest(self.statuses)
         if latest is None:
             return
         for partition in sorted(self.reader.held()):
-            while self._is_due(partition, min(now, latest)):
-                if not await self._ask(partition, min(now, latest, self.reader.clock(partition, now))):
-                    break
+            at = min(now, latest, self.reader.clock(partition, now))
+            if self._is_due(partition, at) and await self._ask(partition, at):
+                while self._is_unfinished(partition) and await self._ask(partition, at):
+                    pass
 
     def _is_due(self, partition: int, at: int) -> bool:
-        if partition not in self.reader.held():
-            return False
-        head = self.reader.get(self.pending_stats, partition, HEAD)
+        head = self._head(partition)
         if head is None:
             return False
-        at = min(at, self.reader.clock(partition, at))
-        return at // MINUTE_MS > head.time // MINUTE_MS or self._has_expired(partition, head)
+        return (
+            head.end > head.first
+            or at // MINUTE_MS > head.time // MINUTE_MS
+            or self._is_unfinished(partition)
+        )
+
+    def _is_unfinished(self, partition: int) -> bool:
+        """Say whether some of the last tick's work is left; what has changed since is for the next one."""
+        head = self._head(partition)
+        if head is None or head.end > head.first:
+            return False
+        marked = self.reader.snapshot(self.pending_stats, partition).scan(CHANGED, CHANGED + b"\xff", 1)
+        return bool(marked) or self._has_expired(partition, head)
+
+    def _head(self, partition: int) -> Pending | None:
+        if partition not in self.reader.held():
+            return None
+        return self.reader.get(self.pending_stats, partition, HEAD)
 
     def _has_expired(self, partition: int, head: Pending) -> bool:
         cells = self.reader.snapshot(self.period_stats, partition)

@@ -107,6 +107,6 @@ def now_ms() -> int:
 
 
 app.timer(settings.sweep_interval_s, name="sweep")(sweep)
-app.timer(settings.sweep_interval_s, name="tick")(tick)
+app.timer(settings.stats_interval_s, name="tick")(tick)
 app.task()(tell_start)
 app.on_before_shutdown.connect(tell_stop)

@@ -20,6 +20,7 @@ from typing import Any
 import agents.flows
 from agents.counting import Counting
 from agents.flows import StatusFlow, Tables
+from agents.publishing import Publishing
 from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
@@ -123,7 +124,11 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile one round of each arrangement")
     args = parser.parse_args()
 
-    counting = Counting(Table("period_stats", PERIOD_STATS), Table("pending_stats", PENDING_STATS))
+    counting = Counting(
+        Table("period_stats", PERIOD_STATS),
+        Table("pending_stats", PENDING_STATS),
+        Publishing("delivery.stats"),
+    )
     tables = Tables(Table("deliveries", DELIVERIES), counting)
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work

@@ -8,7 +8,7 @@ from streams.engine.hosting import StreamApp
 from streams.settings import Settings, settings_or_exit
 from streams.topics import co_partitioned
 
-__all__ = ["MODULES", "app", "lanes", "lifetimes", "settings", "windows"]
+__all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "windows"]
 
 #: Leaf modules by name: a package in ``autodiscover`` would silently drop a module that fails to import
 #: (faust-streaming issue 269).
@@ -60,6 +60,7 @@ windows = Windows(
     round(settings.hours_retention_s * 1000),
     round(settings.days_retention_s * 1000),
 )
+grace_ms = round(settings.grace_s * 1000)
 lifetimes = Lifetimes(
     round(settings.max_tracking_s * 1000),
     round(settings.retention_s * 1000),

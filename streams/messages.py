@@ -13,8 +13,21 @@ from streams.domain.attempts import Text
 from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Tick, Track, Webhook
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.reports import DeliveryReport
-from streams.domain.statuses import Source, Status
-from streams.domain.times import WireTime, to_ms
+from streams.domain.statistics import (
+    CALLBACK_OUTCOMES,
+    CREATED_THEN,
+    DAY,
+    MINUTE_MS,
+    SENT_THEN,
+    WINDOW_MINUTES,
+    Cell,
+    Cohort,
+    Key,
+    activity,
+    cohort,
+)
+from streams.domain.statuses import NAMES, Source, Status
+from streams.domain.times import WireTime, iso, to_ms
 
 __all__ = [
     "MAX_VALUE_BYTES",
@@ -22,6 +35,7 @@ __all__ = [
     "EventType",
     "Origin",
     "Request",
+    "StatsRow",
     "StatusCallback",
     "Stream",
     "TrackRequest",
@@ -33,6 +47,8 @@ __all__ = [
     "forwarded_header",
     "read_request",
     "read_status",
+    "stats_key",
+    "stats_row",
 ]
 
 MAX_VALUE_BYTES: Final = 65_536
@@ -252,6 +268,91 @@ class Event(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
 
 
 WorkerEventType: TypeAlias = Literal["tracker.started", "tracker.stopped", "cleanup.completed"]
+
+
+class Counts(msgspec.Struct, gc=False, rename="camel"):
+    """Messages, where they stand now: counts that add up; times in ms.
+
+    Attributes:
+        arrived: those that have ever arrived.
+        duration_sum: of the times from sent to delivered; `duration_count` is of how many.
+    """
+
+    messages: int
+    by_status: dict[Status, int]
+    arrived: int
+    by_error_code: dict[str, int]
+    duration_sum: int
+    duration_count: int
+
+
+class StatsRow(msgspec.Struct, gc=False, rename={"from_": "from"}):
+    """Value of ``stats``: what one partition counts of a window and group.
+
+    Attributes:
+        granularity: hour or day.
+        partition: the rows of all partitions add up.
+        created, sent: the messages of the window.
+        transitions: new history entries by status; `callbacks` by what became of them.
+        lateness_sum: of the applied callbacks, ms.
+        final: whether hardly anything is to come.
+        correction: whether something came after that.
+    """
+
+    granularity: str
+    from_: str
+    to: str
+    tenant: str | None
+    channel: str | None
+    provider: str | None
+    templateId: str | None
+    partition: int
+    created: Counts
+    sent: Counts
+    transitions: dict[Status, int]
+    callbacks: dict[str, int]
+    latenessSum: int
+    final: bool
+    correction: bool
+
+
+def stats_row(key: Key, cell: Cell, partition: int, final: bool, correction: bool) -> StatsRow:
+    """Return what is told of a cell of a full group."""
+    tenant, channel, provider, template = key.group
+    happened, minutes = activity(cell), WINDOW_MINUTES[key.granularity]
+    return StatsRow(
+        "day" if key.granularity == DAY else "hour",
+        iso(key.start * MINUTE_MS),
+        iso((key.start + minutes) * MINUTE_MS),
+        tenant,
+        channel,
+        provider,
+        template,
+        partition,
+        _counts(cohort(cell, CREATED_THEN)),
+        _counts(cohort(cell, SENT_THEN)),
+        dict(zip(NAMES, happened.by_status, strict=True)),
+        dict(zip(CALLBACK_OUTCOMES, happened.outcomes, strict=True)),
+        happened.lateness_sum,
+        final,
+        correction,
+    )
+
+
+def _counts(messages: Cohort) -> Counts:
+    return Counts(
+        sum(messages.by_status),
+        dict(zip(NAMES, messages.by_status, strict=True)),
+        messages.arrived,
+        messages.failures,
+        messages.duration_sum,
+        sum(messages.durations.values()),
+    )
+
+
+def stats_key(row: StatsRow) -> bytes:
+    """Return what a row is compacted by, in its partition: window and group as a JSON array."""
+    return encode([row.granularity, row.from_, row.tenant, row.channel, row.provider, row.templateId])
 
 
 class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):

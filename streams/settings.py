@@ -68,6 +68,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_MINUTES_RETENTION", "48h", "how long statistics of each minute are kept"),
     Variable("TRACKER_HOURS_RETENTION", "90d", "the same of each hour; not shorter than of minutes"),
     Variable("TRACKER_DAYS_RETENTION", "730d", "the same of each day; not shorter than of hours"),
+    Variable("TRACKER_STATS_INTERVAL", "10s", "how often changed hours and days are told of"),
+    Variable("TRACKER_GRACE", "96h", "how long after its end an hour or a day is final"),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
@@ -145,6 +147,8 @@ class Settings:
     minutes_retention_s: float
     hours_retention_s: float
     days_retention_s: float
+    stats_interval_s: float
+    grace_s: float
     sweep_interval_s: float
     unit_records: int
 
@@ -182,6 +186,8 @@ class Settings:
             minutes_retention_s=read("TRACKER_MINUTES_RETENTION", _between(1, TEN_YEARS_S)),
             hours_retention_s=read("TRACKER_HOURS_RETENTION", _between(1, TEN_YEARS_S)),
             days_retention_s=read("TRACKER_DAYS_RETENTION", _between(1, TEN_YEARS_S)),
+            stats_interval_s=read("TRACKER_STATS_INTERVAL", _between(0.1, DAY_S)),
+            grace_s=read("TRACKER_GRACE", _between(1, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streams.messages import Event, StatusCallback, Stream, TrackRequest
+from streams.messages import Event, StatsRow, StatusCallback, Stream, TrackRequest
 
 __all__ = [
     "CATALOGUE",
@@ -60,6 +60,7 @@ class Names(NamedTuple):
     statuses: str
     events: str
     dead_letters: str
+    stats: str
 
     @property
     def inputs(self) -> dict[Stream, str]:
@@ -106,6 +107,13 @@ CATALOGUE: Final = (
         "input records that cannot be read, untouched, with headers that say why",
         # room for the headers that a record of the greatest size gets
         _kept(30, INPUT_BYTES + 1024 * 1024),
+    ),
+    TopicSpec(
+        "stats",
+        "window and group",
+        StatsRow,
+        "what each partition counts of each hour and day, by tenant, channel, provider and template",
+        {"cleanup.policy": "compact", "max.message.bytes": str(INPUT_BYTES)},
     ),
 )
 

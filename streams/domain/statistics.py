@@ -54,6 +54,7 @@ __all__ = [
     "cohort",
     "count_created",
     "expired_spans",
+    "final_before",
     "in_order",
     "minute_of",
     "name_provider",
@@ -377,6 +378,12 @@ class Key(NamedTuple):
 def window_key(granularity: bytes, level: bytes, start: int) -> bytes:
     """Return what the keys of all cells of a window begin with."""
     return _KEY.pack(granularity, level, start)
+
+
+def final_before(time: int, grace_ms: int, granularity: bytes) -> int:
+    """Return the minute before which all windows began that ended longer ago than a time of grace."""
+    minute = minute_of(time - grace_ms)
+    return minute - minute % WINDOW_MINUTES[granularity]
 
 
 def expired_spans(held: Held) -> Iterator[tuple[bytes, bytes]]:

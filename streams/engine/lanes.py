@@ -190,7 +190,9 @@ class Lane:
                     # so that a large unit does not hold up the web views and the consumer
                     await asyncio.sleep(0)
         for _ in unit.finish():
+            packer.pack(unit.take_outputs())
             await asyncio.sleep(0)
+        packer.pack(unit.take_outputs())
         ends = {batch.topic: batch.end for batch, _ in work}
         await self.lanes.commit(unit, packer, {TP(topic, self.number): end for topic, end in ends.items()})
         passed("ack.before")

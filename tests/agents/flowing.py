@@ -12,6 +12,7 @@ import msgspec
 
 from agents.counting import Counting
 from agents.flows import Flow, RequestFlow, StatusFlow, Tables
+from agents.publishing import Publishing
 from streams.domain.delivery import Delivery
 from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import (
@@ -47,9 +48,13 @@ class Table:
     format: Format[Any]
 
 
-COUNTING = Counting(Table("period_stats", PERIOD_STATS), Table("pending_stats", PENDING_STATS))
-TABLES = Tables(Table("deliveries", DELIVERIES), COUNTING)
 NAMES = names("delivery.")
+COUNTING = Counting(
+    Table("period_stats", PERIOD_STATS),
+    Table("pending_stats", PENDING_STATS),
+    Publishing(NAMES.stats),
+)
+TABLES = Tables(Table("deliveries", DELIVERIES), COUNTING)
 LIFETIMES = Lifetimes()
 
 

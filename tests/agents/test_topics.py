@@ -12,6 +12,7 @@ def test_each_topic_has_a_full_name() -> None:
         "delivery.statuses",
         "delivery.events",
         "delivery.dead-letters",
+        "delivery.stats",
     )
 
 

@@ -1,5 +1,6 @@
 """Compare what the workers' HTTP views answer with the reference."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from .logs import Names, of_messages, read_topic
 from .reference import ARRIVED, BOUNDS, LATE_MS, Expected, bound_of
 
 SAMPLE = 60
+PERIODS = 6
 
 Answers = dict[str, tuple[int, Json]]  # by worker and path
 
@@ -23,7 +25,18 @@ def ask(workers: list[Worker], names: Names, rng: random.Random) -> Answers:
     sample = rng.sample(sorted(key for key in keys if key), min(SAMPLE, len(keys)))
     asked = [(rng.choice(workers), f"/v1/messages/{quote(key.decode(), safe='')}") for key in sample]
     asked += [(worker, "/v1/stats") for worker in workers]
+    asked += [
+        (rng.choice(workers), f"/v1/stats?{period(names, rng)}&groupBy=provider") for _ in range(PERIODS)
+    ]
     return {f"{worker.name} {path}": worker.get(path) for worker, path in asked}
+
+
+def period(names: Names, rng: random.Random) -> str:
+    """Any part of the time that callbacks came in."""
+    logs = read_topic(names, names.input("statuses")).values()
+    times = [record.timestamp for log in logs for record in log]
+    begin, end = sorted(rng.randrange(min(times) - 60_000, max(times) + 60_000) for _ in range(2))
+    return f"from={begin}&to={end}&by={rng.choice(('created', 'sent'))}"
 
 
 def wrong(answers: Answers, expected: list[Expected]) -> list[str]:
@@ -32,10 +45,37 @@ def wrong(answers: Answers, expected: list[Expected]) -> list[str]:
         for message_id, record in part.records.items():
             right[f"/v1/messages/{quote(message_id, safe='')}"] = record if is_shown(record) else None
     return [
-        f"{asked}: {status}"
+        f"{asked}: {status} {json.dumps(body)[:400]}"
         for asked, (status, body) in answers.items()
-        if not answers_right(status, body, right[asked.partition(" ")[2]])
+        if not (
+            period_right(status, body, expected)
+            if "?from=" in asked
+            else answers_right(status, body, right[asked.partition(" ")[2]])
+        )
     ]
+
+
+def period_right(status: int, body: Json, expected: list[Expected]) -> bool:
+    """Whether it is what all records of the period that it is about come to, in all and by provider."""
+    if status != 200:
+        return False
+    begin, end = to_ms(body["from"]), to_ms(body["to"])
+    name = "createdAt" if body["by"] == "created" else "sentAt"
+    records = []
+    for record in counted_records(expected):
+        at = record.get(name) or record["deliveryReport"].get(name)
+        if at is not None and begin <= to_ms(at) < end:
+            records.append(record)
+    by_provider: dict[str, list[Json]] = {}
+    for record in records:
+        by_provider.setdefault(record.get("provider", "unknown"), []).append(record)
+    groups = {group["provider"]: group for group in body["groups"]}
+    right = {None: records, **by_provider}
+    found = {None: body, **groups}
+    return right.keys() == found.keys() and all(
+        same(figures(some), {figure: found[who][figure] for figure in figures(some)})
+        for who, some in right.items()
+    )
 
 
 def is_shown(record: Json) -> bool:
@@ -48,16 +88,31 @@ def answers_right(status: int, body: Json, right: Json | None) -> bool:
 
 
 def stats(parts: Iterable[Expected]) -> Json:
-    """What all records come to, counted one by one; those removed by now have not gone from the past."""
+    """What all records come to, counted one by one."""
+    parts = list(parts)
+    return figures(counted_records(parts)) | {"lastUpdated": iso(max(part.updated_at for part in parts))}
+
+
+def counted_records(parts: Iterable[Expected]) -> list[Json]:
+    """All records; those removed by now have not gone from the past."""
     parts = list(parts)
     records = [record for part in parts for record in part.records.values() if is_shown(record)]
-    records += [record for part in parts for record in part.removed.values()]
+    return records + [record for part in parts for record in part.removed.values()]
+
+
+def figures(records: list[Json]) -> Json:
+    """What records come to."""
     by_status = Counter(record["currentStatus"] for record in records)
     durations = sorted(d for record in records if (d := duration(record)) is not None)
     providers = Counter(record.get("provider", "unknown") for record in records)
     failed = [record for record in records if record["currentStatus"] == "FAILED"]
     codes = Counter(record["deliveryReport"].get("error", {}).get("code", "unknown") for record in failed)
     arrived = sum(not ARRIVED.isdisjoint(e["status"] for e in record["statusHistory"]) for record in records)
+
+    def percent(part: int, whole: int) -> float:
+        return 100 * part / whole if whole else 0
+
+    total = len(records)
     final = sum(by_status[status] for status in FINAL)
     return {
         "totalMessages": len(records),
@@ -65,15 +120,14 @@ def stats(parts: Iterable[Expected]) -> Json:
         "byProvider": dict(providers),
         "byErrorCode": dict(codes),
         "averageDeliveryTime": sum(durations) / len(durations) if durations else 0,
-        "deliveryRate": 100 * arrived / len(records),
-        "deliveryRateOfFinal": 100 * arrived / final if final else 0,
-        "failureRate": 100 * by_status["FAILED"] / len(records),
-        "deliveryTime": {f"p{percent}": not_exceeded(durations, percent) for percent in (50, 90, 95, 99)},
+        "deliveryRate": percent(arrived, total),
+        "deliveryRateOfFinal": percent(arrived, final),
+        "failureRate": percent(by_status["FAILED"], total),
+        "deliveryTime": {f"p{rank}": not_exceeded(durations, rank) for rank in (50, 90, 95, 99)},
         "deliveryCurve": {
-            name: 100 * sum(d <= ms for d in durations) / len(records)
+            name: percent(sum(d <= ms for d in durations), total)
             for name, ms in zip(("5s", "30s", "1m", "5m", "1h", "24h"), LATE_MS, strict=True)
         },
-        "lastUpdated": iso(max(part.updated_at for part in parts)),
     }
 
 
