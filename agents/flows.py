@@ -19,6 +19,7 @@ from streams.domain.delivery import (
     Delivery,
     Erase,
     Expire,
+    Judge,
     Purge,
     Stop,
     Tick,
@@ -29,6 +30,7 @@ from streams.domain.delivery import (
     track,
 )
 from streams.domain.errors import MalformedRecord
+from streams.domain.health import Health, Thresholds, judged
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
@@ -48,6 +50,7 @@ from streams.messages import (
     Event,
     EventType,
     Origin,
+    ProviderEvent,
     Request,
     Stream,
     dead_letter_headers,
@@ -64,7 +67,16 @@ __all__ = ["Flow", "RequestFlow", "StatusFlow", "Tables"]
 log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Literal[
-    "applied", "amended", "repeated", "refused", "marked", "forgotten", "ticked", "forwarded", "dead-lettered"
+    "applied",
+    "amended",
+    "repeated",
+    "refused",
+    "marked",
+    "forgotten",
+    "ticked",
+    "judged",
+    "forwarded",
+    "dead-lettered",
 ]
 """What became of a record; each has exactly one."""
 
@@ -98,6 +110,7 @@ class Tables(NamedTuple):
 
     deliveries: TableLike[Delivery]
     counting: Counting
+    provider_health: TableLike[Health]
 
 
 class Flow(Generic[S]):
@@ -256,8 +269,15 @@ class StatusFlow(Flow[Callback]):
 class RequestFlow(Flow[Request]):
     """The way of requests: a track request is said of a message like a status, others end what is known."""
 
-    def __init__(self, tables: Tables, names: Names, lifetimes: Lifetimes) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        names: Names,
+        lifetimes: Lifetimes,
+        thresholds: Thresholds = Thresholds(),  # noqa: B008
+    ) -> None:
         super().__init__("requests", read_request, self._say, tables, names, lifetimes)
+        self.thresholds: Final = thresholds
 
     def _say(self, delivery: Delivery, what: Request, receipt: int) -> Entry | None:
         if isinstance(what, Track):
@@ -282,6 +302,8 @@ class RequestFlow(Flow[Request]):
         if isinstance(what, Tick):
             tally.time = max(tally.time, record.timestamp)
             return "ticked"
+        if isinstance(what, Judge):
+            return self._judge(batch, record, key, what, unit)
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
         if isinstance(what, Purge):
@@ -314,6 +336,27 @@ class RequestFlow(Flow[Request]):
             tally.left(standing(delivery))
         events.tell_end(record, key, what, delivery)
         return "applied"
+
+    def _judge(self, batch: Batch, record: Record, key: bytes, what: Judge, unit: Unit) -> Outcome:
+        """Judge a provider; tell if it is degraded now, or recovered."""
+        table = unit.table(self.tables.provider_health)
+        before = table.get(key) or Health()
+        health = judged(before, what.figures, record.timestamp, self.thresholds)
+        if health is before:
+            return "repeated"
+        table.put(key, health)
+        reason = health.degraded or before.degraded
+        if reason is not None and health.degraded != before.degraded:
+            event = ProviderEvent(
+                f"requests-{batch.partition}-{record.offset}-0",
+                "provider.recovered" if health.degraded is None else "provider.degraded",
+                what.message_id,
+                iso(record.timestamp),
+                reason,
+                what.figures,
+            )
+            unit.emit(self.names.events, key, encode(event), event_headers(event, key))
+        return "judged"
 
     def _purge(
         self,

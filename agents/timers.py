@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
@@ -42,21 +42,28 @@ sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 ticker = Ticker(app.reader, period_stats, pending_stats, topics.statuses, lanes.calls, produce)
 
 
-async def sweep() -> None:
-    """Ask for what is due; if that fails, it is due the next time still."""
+async def attempt(doing: Awaitable[object], what: str) -> None:
+    """Do what is done again at the next time, so that it may fail now."""
     try:
-        await tell_of(await sweeper.sweep(now_ms()))
+        await doing
     except (KafkaError, LookupError) as error:
         # the broker is away, or a partition has just gone: nothing was applied that was not committed
-        log.warning("what is due could not be asked for: %r", error)
+        log.warning("%s: %r", what, error)
+
+
+async def sweep() -> None:
+    """Ask for what is due."""
+    await attempt(sweep_and_tell(), "what is due could not be asked for")
+
+
+async def sweep_and_tell() -> None:
+    """Ask for what is due, and tell what came of it."""
+    await tell_of(await sweeper.sweep(now_ms()))
 
 
 async def tick() -> None:
-    """Say how late it is; if that fails, it is said the next time."""
-    try:
-        await ticker.tick(now_ms())
-    except (KafkaError, LookupError) as error:
-        log.warning("the time could not be told: %r", error)
+    """Say how late it is."""
+    await attempt(ticker.tick(now_ms()), "the time could not be told")
 
 
 async def clean_up(partitions: Sequence[int], within_s: float) -> Sweep:

@@ -33,7 +33,7 @@ from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
 from streams.topics import names
-from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS
+from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH
 
 UNIT_RECORDS = 5_000
 
@@ -129,7 +129,7 @@ def main() -> None:
         Table("pending_stats", PENDING_STATS),
         Publishing("delivery.stats"),
     )
-    tables = Tables(Table("deliveries", DELIVERIES), counting)
+    tables = Tables(Table("deliveries", DELIVERIES), counting, Table("provider_health", PROVIDER_HEALTH))
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work
     gc.disable()

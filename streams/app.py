@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from streams.domain.health import Thresholds
 from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Windows
 from streams.engine.hosting import StreamApp
 from streams.settings import Settings, settings_or_exit
 from streams.topics import co_partitioned
 
-__all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "windows"]
+__all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "thresholds", "windows"]
 
 #: Leaf modules by name: a package in ``autodiscover`` would silently drop a module that fails to import
 #: (faust-streaming issue 269).
@@ -16,6 +17,7 @@ MODULES = (
     "tables.deliveries",
     "tables.period_stats",
     "tables.pending_stats",
+    "tables.provider_health",
     "agents.requests",
     "agents.statuses",
     "agents.timers",
@@ -59,6 +61,12 @@ windows = Windows(
     round(settings.minutes_retention_s * 1000),
     round(settings.hours_retention_s * 1000),
     round(settings.days_retention_s * 1000),
+)
+thresholds = Thresholds(
+    settings.health_messages,
+    settings.health_rate / 100,
+    settings.health_slow_share / 100,
+    round(settings.health_cooldown_s * 1000),
 )
 grace_ms = round(settings.grace_s * 1000)
 lifetimes = Lifetimes(

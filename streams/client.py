@@ -528,6 +528,10 @@ class DeliveryTracker:
             name = name.replace("tracker:", "worker:")
             self.emit(name, event)
             return
+        if "deliveryReport" not in event:
+            # of a provider
+            self.emit(name, event)
+            return
         metadata = event["deliveryReport"].get("metadata", {})
         kind = MESSAGE_EVENT + event["currentStatus"].lower()
         self.emit(name, MessageEvent(event["id"], kind, at, event, metadata))

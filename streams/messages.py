@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streams.domain.attempts import Text
-from streams.domain.delivery import Callback, Erase, Expire, Purge, Stop, Tick, Track, Webhook
+from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
 from streams.domain.errors import MalformedCode, MalformedRecord
+from streams.domain.health import Figures, Reason
 from streams.domain.reports import DeliveryReport
 from streams.domain.statistics import (
     CALLBACK_OUTCOMES,
@@ -34,6 +35,8 @@ __all__ = [
     "Event",
     "EventType",
     "Origin",
+    "ProviderEvent",
+    "ProviderEventType",
     "Request",
     "StatsRow",
     "StatusCallback",
@@ -63,8 +66,8 @@ MAX_MESSAGE_CHARS: Final = 1_000
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
-Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick
-"""What is asked for a message; the last two by timers."""
+Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge
+"""What is asked for a message; from `Expire` on by timers."""
 
 EventType: TypeAlias = Literal[
     "tracking.started",
@@ -197,7 +200,7 @@ read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narro
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
 read_request: Final = _reader(
-    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge | Tick).decode, _narrow_request
+    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge).decode, _narrow_request
 )
 """Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
 
@@ -365,15 +368,35 @@ class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     removed_count: int | None = None
 
 
+ProviderEventType: TypeAlias = Literal["provider.degraded", "provider.recovered"]
+
+
+class ProviderEvent(msgspec.Struct, gc=False, rename="camel"):
+    """Value of ``events`` that is of a provider: that it delivers badly, or well again.
+
+    Attributes:
+        reason: why it is, or was, degraded.
+        figures: what it was judged by at last.
+    """
+
+    id: str
+    type: ProviderEventType
+    provider: str
+    occurred_at: str
+    reason: Reason
+    figures: Figures
+
+
 _SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
 _SOURCE: Final[Header] = ("ce_source", b"/delivery-tracker")
 _CONTENT_TYPE: Final[Header] = ("content-type", b"application/json")
 _TYPES: Final[dict[str, Header]] = {
-    type_: ("ce_type", type_.encode()) for type_ in (*get_args(EventType), *get_args(WorkerEventType))
+    type_: ("ce_type", type_.encode())
+    for type_ in (*get_args(EventType), *get_args(WorkerEventType), *get_args(ProviderEventType))
 }
 
 
-def event_headers(event: Event | WorkerEvent, key: bytes) -> list[Header]:
+def event_headers(event: Event | WorkerEvent | ProviderEvent, key: bytes) -> list[Header]:
     """Return the CloudEvents 1.0 headers of an event (binary mode); `key` is its message's, or worker's."""
     return [
         _SPEC_VERSION,

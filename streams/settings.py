@@ -70,6 +70,13 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_DAYS_RETENTION", "730d", "the same of each day; not shorter than of hours"),
     Variable("TRACKER_STATS_INTERVAL", "10s", "how often changed hours and days are told of"),
     Variable("TRACKER_GRACE", "96h", "how long after its end an hour or a day is final"),
+    Variable("TRACKER_HEALTH_INTERVAL", "1m", "how often providers are judged"),
+    Variable("TRACKER_HEALTH_WINDOW", "15m", "by the messages sent in so long a time"),
+    Variable("TRACKER_HEALTH_MESSAGES", "50", "and by no fewer than so many"),
+    Variable("TRACKER_HEALTH_RATE", "70", "percent of the messages in a final status that must arrive"),
+    Variable("TRACKER_HEALTH_SLOW", "5m", "what is late: 5s, 30s, 1m, 5m, 1h or 24h"),
+    Variable("TRACKER_HEALTH_SLOW_SHARE", "50", "percent of the messages that may be late"),
+    Variable("TRACKER_HEALTH_COOLDOWN", "30m", "how long a provider stays degraded, or recovered, at least"),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
@@ -106,6 +113,15 @@ def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("write up to 100 letters, digits, '.', '_' or '-'")
     return text
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"write one of {', '.join(names)}")
+        return text
+
+    return read
 
 
 def _brokers(text: str) -> str:
@@ -149,6 +165,13 @@ class Settings:
     days_retention_s: float
     stats_interval_s: float
     grace_s: float
+    health_interval_s: float
+    health_window_s: float
+    health_messages: int
+    health_rate: int
+    health_slow: str
+    health_slow_share: int
+    health_cooldown_s: float
     sweep_interval_s: float
     unit_records: int
 
@@ -188,6 +211,13 @@ class Settings:
             days_retention_s=read("TRACKER_DAYS_RETENTION", _between(1, TEN_YEARS_S)),
             stats_interval_s=read("TRACKER_STATS_INTERVAL", _between(0.1, DAY_S)),
             grace_s=read("TRACKER_GRACE", _between(1, TEN_YEARS_S)),
+            health_interval_s=read("TRACKER_HEALTH_INTERVAL", _between(1, DAY_S)),
+            health_window_s=read("TRACKER_HEALTH_WINDOW", _between(60, DAY_S)),
+            health_messages=read("TRACKER_HEALTH_MESSAGES", _whole(1, 1_000_000)),
+            health_rate=read("TRACKER_HEALTH_RATE", _whole(0, 100)),
+            health_slow=read("TRACKER_HEALTH_SLOW", _one_of("5s", "30s", "1m", "5m", "1h", "24h")),
+            health_slow_share=read("TRACKER_HEALTH_SLOW_SHARE", _whole(0, 100)),
+            health_cooldown_s=read("TRACKER_HEALTH_COOLDOWN", _between(0, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )

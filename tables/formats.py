@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from streams.domain.delivery import Delivery
+from streams.domain.health import Health
 from streams.domain.lifetimes import LAST_MS
 from streams.domain.statistics import Cell, Pending
 from streams.domain.statuses import FIRST_FINAL, NOTHING
@@ -21,6 +22,7 @@ __all__ = [
     "MOST_ROWS",
     "PENDING_STATS",
     "PERIOD_STATS",
+    "PROVIDER_HEALTH",
     "REMOVED",
     "created_from",
     "due_by",
@@ -79,6 +81,8 @@ DELIVERIES: Final[Format[Delivery]] = Format(
 )
 
 PERIOD_STATS: Final[Format[Cell]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Cell).decode)
+
+PROVIDER_HEALTH: Final[Format[Health]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Health).decode)
 
 PENDING_STATS: Final[Format[Pending]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Pending).decode)
 

@@ -146,7 +146,7 @@ def metrics_of(worker: Worker) -> str:
         return str(answer.read().decode())
 
 
-def counted(metrics: str, outcome: str = "(?!ticked)[a-z-]+") -> int:
+def counted(metrics: str, outcome: str = "(?!ticked|judged)[a-z-]+") -> int:
     """The sum of tracker_records_total over all partitions; of no worker's own ticks."""
     samples = re.findall(
         rf'^tracker_records_total\{{[^}}]*outcome="{outcome}"[^}}]*\}} (\S+)', metrics, re.MULTILINE

@@ -64,7 +64,7 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     app = json.loads(done.stdout)
 
     assert app["agents"] == ["apply_requests", "apply_statuses"]
-    assert app["tables"] == list(TABLES) == ["deliveries", "pending_stats", "period_stats"]
+    assert app["tables"] == list(TABLES) == ["deliveries", "pending_stats", "period_stats", "provider_health"]
     assert app["changelogs"] == [topic.name for topic in changelogs("delivery-tracker", 8)]
     assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
 

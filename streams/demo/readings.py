@@ -32,8 +32,8 @@ class Metrics:
 
     @property
     def consumed(self) -> int:
-        """Records whose effects are committed, but those with which workers tell themselves the time."""
-        return self.outcomes.total() - self.outcomes["ticked"]
+        """Records whose effects are committed, but those that workers' timers make of themselves."""
+        return self.outcomes.total() - self.outcomes["ticked"] - self.outcomes["judged"]
 
     @property
     def elapsed_s(self) -> float:

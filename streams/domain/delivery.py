@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from streams.domain.attempts import REQUESTED, Attempt, Entry, Failure, Text, contradict, enter, speaker
+from streams.domain.health import Figures
 from streams.domain.statuses import (
     CLICKED,
     DELIVERED,
@@ -38,6 +39,7 @@ __all__ = [
     "Delivery",
     "Erase",
     "Expire",
+    "Judge",
     "Purge",
     "Request",
     "Stop",
@@ -159,6 +161,17 @@ class Tick(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tick
     """
 
     message_id: MessageId
+
+
+class Judge(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="judge"):
+    """A timer's request: judge a provider by these figures, at the record's timestamp.
+
+    Attributes:
+        message_id: the provider's name; it is about no message.
+    """
+
+    message_id: MessageId
+    figures: Figures
 
 
 class Request(msgspec.Struct, array_like=True, gc=False):

@@ -11,7 +11,7 @@ from streams.domain.statistics import CALLBACK_OUTCOMES, Cell, activity, cohort
 from streams.domain.statuses import FAILED, FIRST_FINAL, NAMES, Status
 from streams.domain.times import iso
 
-__all__ = ["ActivitySummary", "DeliveryStats", "DeliveryTime", "activity_summary", "summary"]
+__all__ = ["CURVE_NAMES", "ActivitySummary", "DeliveryStats", "DeliveryTime", "activity_summary", "summary"]
 
 CURVE_NAMES: Final = ("5s", "30s", "1m", "5m", "1h", "24h")
 """How the times of `CURVE_MS` are written."""

@@ -40,8 +40,8 @@ def mount(
     doing: Doing,
     retention_ms: int,
     now: Callable[[], int] = now_ms,
-) -> None:
-    """Put the views on an aiohttp application that has not started."""
+) -> Statistics:
+    """Put the views on an aiohttp application that has not started; return what answers about statistics."""
     asking = Asking()
     gathering = Gathering(reader, tables.deliveries, asking)
     commands = Commands(doing, reader, gathering)
@@ -71,6 +71,7 @@ def mount(
             web.get(INTERNAL_STATS, views.stats_part),
         ]
     )
+    return statistics
 
 
 class Views:

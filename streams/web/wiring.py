@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agents.timers import attempt, now_ms
 from agents.timers import clean_up as clean_up_here
+from agents.timers import produce as produce_requests
 from streams.app import app, lanes, lifetimes, settings
 from streams.engine.units import Headers
 from streams.messages import Stream
@@ -13,6 +15,7 @@ from streams.topics import names
 from streams.web.answers import CleanedPart
 from streams.web.commands import Doing, Placed
 from streams.web.counting import StatsTables
+from streams.web.judging import Judging
 from streams.web.views import mount
 from tables.deliveries import deliveries
 from tables.pending_stats import pending_stats
@@ -35,10 +38,26 @@ async def clean_up(partitions: Sequence[int], within_s: float) -> CleanedPart:
     return CleanedPart(tuple(sorted(done.partitions)), done.removed, done.expired, done.complete)
 
 
-mount(
+statistics = mount(
     server.web_app,
     app.reader,
     StatsTables(deliveries, period_stats, pending_stats),
     Doing(produce, clean_up, lanes.calls),
     lifetimes.retention_ms,
 )
+judging = Judging(
+    app.reader,
+    statistics,
+    produce_requests,
+    round(settings.health_window_s * 1000),
+    settings.health_slow,
+    settings.health_messages,
+)
+
+
+async def judge() -> None:
+    """Have the providers judged."""
+    await attempt(judging.judge(now_ms()), "providers could not be judged")
+
+
+app.timer(settings.health_interval_s, name="judge")(judge)

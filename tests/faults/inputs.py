@@ -109,7 +109,7 @@ def parse_request(body: Json) -> Json:
     if kind in ("stop", "erase"):
         said = {"messageId": text(body, "messageId", required=True), "track": False, "ends": kind}
         return said | ({"reason": text(body, "reason")} if kind == "stop" else {})
-    if kind in ("expire", "purge", "tick"):
+    if kind in ("expire", "purge", "tick", "judge"):
         return {"messageId": text(body, "messageId", required=True), "track": False, "timer": kind}
     if kind != "track":
         raise Malformed("unsupported-type")

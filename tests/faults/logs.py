@@ -77,8 +77,9 @@ def read_world(names: Names) -> World:
 
 
 def of_messages(events: list[Raw]) -> list[Raw]:
-    """Leave out what workers tell of themselves."""
-    return [event for event in events if b'"workerId"' not in (event.value or b"")]
+    """Leave out what workers tell of themselves and of providers."""
+    others = (b'"workerId"', b'"figures"')
+    return [event for event in events if not any(name in (event.value or b"") for name in others)]
 
 
 def consumer(names: Names, group: str) -> Consumer:
