@@ -123,6 +123,7 @@ class Counting(NamedTuple):
                 period_stats.load(keys[at : at + STEP])
                 for key in keys[at : at + STEP]:
                     period_stats.delete(key)
+                    self.publishing.forget(key, unit)
                 unit.settle()
                 yield
 

@@ -72,8 +72,20 @@ class Publishing(NamedTuple):
         for mark in unit.stored_keys(pending_stats, CHANGED, CHANGED + b"\xff", MOST_TOLD):
             pending.delete(mark)
             changed[mark[len(CHANGED) :]] = None
-        changed.update(self._ended(period_stats, before, head.time, unit))
+        ended = self._ended(period_stats, before, head.time, unit)
+        marks = [CHANGED + key for key in ended if key not in changed]
+        pending.load(marks)
+        for mark in marks:
+            # beyond what was read above, and told of now
+            if pending.get(mark) is not None:
+                pending.delete(mark)
+        changed.update(ended)
         yield from self._emit(list(changed), period_stats, before, head.time, unit)
+
+    def forget(self, packed: bytes, unit: Unit) -> None:
+        """Let consumers' compacted topic forget a window that is kept no longer."""
+        if packed.startswith(PUBLISHED):
+            unit.emit(self.topic, stats_key(Key.unpack(packed)), None)
 
     def _ended(self, period_stats: TableLike[Cell], before: int, now: int, unit: Unit) -> dict[bytes, None]:
         """Return the cells of windows that are final now and were not before."""
@@ -103,6 +115,6 @@ class Publishing(NamedTuple):
                 key = Key.unpack(packed)
                 final, correction = (key.start < first[key.granularity] for first in (is_final, was_final))
                 row = stats_row(key, cell, unit.partition, final, correction)
-                unit.emit(self.topic, stats_key(row), encode(row))
+                unit.emit(self.topic, stats_key(key), encode(row))
             unit.settle()
             yield

@@ -1,8 +1,9 @@
 """How time goes on for the statistics: windows are kept for so long, by the time that events have come to.
 
 A worker's clock may be wrong, and so may a producer's; so time is what the worker's clock says, but never
-more than the latest callback that it has applied, and while it lags behind its inputs only as far as these
-have come. A tick is a request like any other, so that the table changes in the order of the log.
+more than the callbacks that most of its lanes have come to, and while it lags behind its inputs only as far
+as these have come; and it goes on by an hour at most at a tick. A tick
+is a request like any other, so that the table changes in the order of the log.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ from streams.messages import encode
 from tables.formats import HEAD
 
 __all__ = ["Ticker"]
+
+MOST_MS: Final = 3_600_000
+"""How far time goes on at once: a clock that is wrong for a while does little harm."""
+
+MOST_ROUNDS: Final = 20
+"""Ticks of a partition in a row; then others have their turn."""
 
 ANSWER_S: Final = 10.0
 """How long the lane may take; then the partition is left for the next time."""
@@ -51,18 +58,21 @@ class Ticker:
         It is told again while some is left to be let go, or to be told of.
         """
         latest = self.reader.latest(self.statuses)
-        if latest is None:
-            return
         for partition in sorted(self.reader.held()):
-            at = min(now, latest, self.reader.clock(partition, now))
-            if self._is_due(partition, at) and await self._ask(partition, at):
-                while self._is_unfinished(partition) and await self._ask(partition, at):
-                    pass
+            head = self._head(partition)
+            if head is None:
+                continue
+            # without any callback it stays as late as it was
+            at = head.time if latest is None else min(now, latest, self.reader.clock(partition, now))
+            if head.time:
+                at = min(max(at, head.time), head.time + MOST_MS)
+            at = max(at, 1)
+            if self._is_due(partition, head, at) and await self._ask(partition, at):
+                for _ in range(MOST_ROUNDS):
+                    if not self._is_unfinished(partition) or not await self._ask(partition, at):
+                        break
 
-    def _is_due(self, partition: int, at: int) -> bool:
-        head = self._head(partition)
-        if head is None:
-            return False
+    def _is_due(self, partition: int, head: Pending, at: int) -> bool:
         return (
             head.end > head.first
             or at // MINUTE_MS > head.time // MINUTE_MS

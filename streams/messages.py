@@ -353,9 +353,10 @@ def _counts(messages: Cohort) -> Counts:
     )
 
 
-def stats_key(row: StatsRow) -> bytes:
+def stats_key(key: Key) -> bytes:
     """Return what a row is compacted by, in its partition: window and group as a JSON array."""
-    return encode([row.granularity, row.from_, row.tenant, row.channel, row.provider, row.templateId])
+    granularity = "day" if key.granularity == DAY else "hour"
+    return encode([granularity, iso(key.start * MINUTE_MS), *key.group])
 
 
 class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):

@@ -238,6 +238,15 @@ class Settings:
                     f"TRACKER_{name}_RETENTION: cannot use {wider:g}s: shorter windows are kept for "
                     f"{shorter:g}s; write at least as much"
                 )
+        for kept_s, window_s, name in (
+            (self.hours_retention_s, 3_600, "HOURS"),
+            (self.days_retention_s, DAY_S, "DAYS"),
+        ):
+            if kept_s < self.grace_s + 2 * window_s:
+                raise InvalidSetting(
+                    f"TRACKER_{name}_RETENTION: cannot use {kept_s:g}s: a window is final {self.grace_s:g}s "
+                    f"after its end (TRACKER_GRACE); write at least {self.grace_s + 2 * window_s:g}s"
+                )
 
 
 def settings_or_exit() -> Settings:

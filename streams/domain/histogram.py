@@ -12,7 +12,16 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-__all__ = ["BOUNDS", "CURVE_MS", "Durations", "add", "bucket", "middle", "percentiles", "within"]
+__all__ = [
+    "BOUNDS",
+    "CURVE_MS",
+    "LONGEST_MS",
+    "Durations",
+    "bucket",
+    "middle",
+    "percentiles",
+    "within",
+]
 
 Durations: TypeAlias = dict[int, int]
 """How many durations lie in a bucket, by its number; none that has none."""
@@ -57,16 +66,6 @@ def middle(number: int) -> float:
     longest = BOUNDS[number]
     shortest = BOUNDS[number - 1] + 1 if number else 0
     return float(longest) if shortest == longest else 2 * shortest * longest / (shortest + longest)
-
-
-def add(durations: Durations, more: Mapping[int, int]) -> None:
-    """Add counts, which may be negative; a bucket that comes to nothing is let go."""
-    for number, count in more.items():
-        total = durations.get(number, 0) + count
-        if total:
-            durations[number] = total
-        else:
-            durations.pop(number, None)
 
 
 def percentiles(durations: Mapping[int, int], asked: tuple[int, ...]) -> list[float | None]:

@@ -20,7 +20,7 @@ import msgspec
 
 from streams.domain.attempts import REQUESTED, Entry, speaker
 from streams.domain.delivery import UNKNOWN, Callback, Delivery
-from streams.domain.histogram import CURVE_MS, Durations, bucket
+from streams.domain.histogram import CURVE_MS, LONGEST_MS, Durations, bucket
 from streams.domain.lifetimes import DAY_MS, EXPIRY
 from streams.domain.statuses import CONTRADICTED, DELIVERED, EXPIRED, FAILED, NAMES, NOTHING, SENT
 
@@ -191,6 +191,10 @@ def _named(cell: Cell, prefixes: tuple[str, ...]) -> dict[str, int]:
     for name, n in cell.names.items():
         if name.startswith(prefixes):
             named[name[_PREFIX:]] = named.get(name[_PREFIX:], 0) + n
+    # what is pending may take away a name that had no room of its own
+    if (gone := sum(n for n in named.values() if n < 0)) and OTHER in named:
+        named = {name: n for name, n in named.items() if n > 0}
+        named[OTHER] += gone
     return {name: n for name, n in sorted(named.items()) if n}
 
 
@@ -307,7 +311,7 @@ def standing(delivery: Delivery) -> Standing:
     if sent is not None:
         if delivered is not None:
             # clocks of different machines may tell that it arrived before it was sent
-            duration = delivered - sent if delivered > sent else 0
+            duration = min(delivered - sent, LONGEST_MS) if delivered > sent else 0
         sent = minute_of(sent)
     code = None
     if precedence == FAILED:
@@ -600,7 +604,8 @@ class Tally:
             return
         lateness = entry.receipt - at
         if lateness > 0:
-            counts[_LATENESS_SUM] = counts.get(_LATENESS_SUM, 0) + sign * lateness
+            # a record may carry any timestamp, and a sum must not grow beyond what can be stored
+            counts[_LATENESS_SUM] = counts.get(_LATENESS_SUM, 0) + sign * min(lateness, LONGEST_MS)
             if lateness > CURVE_MS[0]:
                 number = _LATENESS + bisect_left(CURVE_MS, lateness)
                 counts[number] = counts.get(number, 0) + sign

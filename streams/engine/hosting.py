@@ -148,7 +148,7 @@ class TableReader:
         return self._app.lanes.clock(partition, now)
 
     def latest(self, topic: str) -> int | None:
-        """Return the greatest timestamp of a topic's records that were applied here; ms."""
+        """Return the timestamp of a topic's records that most lanes here have come to; ms."""
         return self._app.lanes.latest(topic)
 
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:

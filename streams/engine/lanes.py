@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from statistics import median_low
 from typing import Any
 
 from faust.types import TP
@@ -318,10 +319,9 @@ class Lanes:
         return self._lanes[number].clock(now, topics)
 
     def latest(self, topic: str) -> int | None:
-        """Return the greatest timestamp of a topic's records that lanes have applied; ms, None: of none."""
-        return max(
-            (lane.applied[topic] for lane in self._lanes.values() if topic in lane.applied), default=None
-        )
+        """Return the timestamp of a topic's records that most lanes have come to; ms, None: none has any."""
+        applied = [lane.applied[topic] for lane in self._lanes.values() if topic in lane.applied]
+        return median_low(applied) if applied else None
 
     def generation(self) -> int:
         """Return the consumer group's generation."""

@@ -71,7 +71,7 @@ class Reader(Protocol):
         """Return `now`, or if this worker lags behind the inputs of `partition`, how far it has come; ms."""
 
     def latest(self, topic: str) -> int | None:
-        """Return the greatest timestamp of a topic's records applied here, None if there are none yet; ms."""
+        """Return the timestamp of a topic's records that most lanes here have come to; ms, None: of none."""
 
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""

@@ -41,6 +41,9 @@ INTERNAL_STATS: Final = "/v1/internal/stats"
 MOST_GROUPS: Final = 1_000
 """Groups that are shown; those of the most messages."""
 
+MOST_ROWS: Final = 20_000
+"""Intervals of all groups together."""
+
 SCAN_TURN_S: Final = 5.0
 SCAN_TIMEOUT_S: Final = 60.0
 """Full groups may be many, and a worker reads those of every window."""
@@ -84,6 +87,7 @@ class Statistics:
     retention_ms: int
     now: Callable[[], int] = now_ms
     _sums: Sums = field(default_factory=Sums)
+    _held: Held = field(default_factory=ALL_HELD.copy)
     _scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def stats(self, query: StatsQuery) -> bytes:
@@ -134,37 +138,33 @@ class Statistics:
         about: dict[str, Any],
     ) -> bytes:
         covered, parts = await self._gather(query, by)
-        found: dict[tuple[int, Group], Cell] = {}
-        for part in parts:
-            for minute, group, cell in part.counted:
-                sum_up(found.setdefault((minute, group), Cell()), cell)
-        whole = _sum(found.values())
-        answer = summarise(whole)
+        found = _by_group(parts)
+        sums = {group: _sum(cells.values()) for group, cells in found.items()}
+        answer = summarise(_sum(sums.values()))
         if query.period is not None:
             answer |= {"from": iso(covered.begin), "to": iso(covered.end)}
             answer |= {"resolution": covered.resolution} | about
         if query.interval is not None:
-            answer["series"] = list(_series(found, None, covered, query.interval, summarise))
+            answer["series"] = list(_series(_by_minute(found), covered, query.interval, summarise))
         if query.group_by:
-            groups = {group: _sum(c for (_, g), c in found.items() if g == group) for _, group in found}
-            ranked = sorted(groups, key=lambda group: (-amount(groups[group]), *map(_sortable, group)))
-            some = [group for group in ranked if amount(groups[group])]
-            answer["groups"] = [
-                dict(zip(query.group_by, group, strict=True))
-                | summarise(groups[group])
-                | (
-                    {}
-                    if query.interval is None
-                    else {"series": list(_series(found, group, covered, query.interval, summarise))}
-                )
-                for group in some[:MOST_GROUPS]
-            ]
-            answer["groupsLeftOut"] = len(some[MOST_GROUPS:])
+            amounts = {group: amount(cell) for group, cell in sums.items()}
+            ranked = sorted(amounts, key=lambda group: (-amounts[group], *map(_sortable, group)))
+            some = [group for group in ranked if amounts[group]]
+            shown = some[: min(MOST_GROUPS, max(1, MOST_ROWS // max(1, len(answer.get("series", ())))))]
+            answer["groups"] = []
+            for group in shown:
+                # each may have a series of its own, and others wait
+                await asyncio.sleep(0)
+                one = dict(zip(query.group_by, group, strict=True)) | summarise(sums[group])
+                if query.interval is not None:
+                    one["series"] = list(_series(found[group], covered, query.interval, summarise))
+                answer["groups"].append(one)
+            answer["groupsLeftOut"] = len(some) - len(shown)
         return msgspec.json.encode(answer)
 
     async def _gather(self, query: StatsQuery, by: By | None) -> tuple[Cover, list[StatsPart]]:
         """Ask for windows that all workers still have; which these are is known when they have answered."""
-        held = ALL_HELD
+        held = dict(self._held)
         for _ in range(ROUNDS):
             covered = self._cover(query, by, held)
             inquiry = Inquiry(
@@ -186,6 +186,7 @@ class Statistics:
                 SCAN_TIMEOUT_S if level_of(inquiry) == FULL else ASK_TIMEOUT_S,
             )
             true = {g: max([0, *(part.held.get(g, 0) for part in parts)]) for g in held}
+            self._held.update(true)
             if query.period is None or all(held[g] >= true[g] for g in held):
                 return covered, parts
             held = {g: max(held[g], true[g]) for g in held}
@@ -234,18 +235,28 @@ def _sum(cells: Iterable[Cell]) -> Cell:
     return whole
 
 
+def _by_group(parts: list[StatsPart]) -> dict[Group, dict[int, Cell]]:
+    """Add the parts of all workers up, by group and interval."""
+    found: dict[Group, dict[int, Cell]] = {}
+    for part in parts:
+        for minute, group, cell in part.counted:
+            sum_up(found.setdefault(group, {}).setdefault(minute, Cell()), cell)
+    return found
+
+
+def _by_minute(found: dict[Group, dict[int, Cell]]) -> dict[int, Cell]:
+    """Add up over the groups."""
+    by_minute: dict[int, Cell] = {}
+    for cells in found.values():
+        for minute, cell in cells.items():
+            sum_up(by_minute.setdefault(minute, Cell()), cell)
+    return by_minute
+
+
 def _series(
-    found: dict[tuple[int, Group], Cell],
-    group: Group | None,
-    covered: Cover,
-    interval: bytes,
-    summarise: Summarise,
+    by_minute: dict[int, Cell], covered: Cover, interval: bytes, summarise: Summarise
 ) -> Iterator[dict[str, Any]]:
     """Yield each interval of the period, those of which nothing is counted too."""
-    by_minute: dict[int, Cell] = {}
-    for (minute, of), cell in found.items():
-        if group is None or of == group:
-            sum_up(by_minute.setdefault(minute, Cell()), cell)
     length = WINDOW_MINUTES[interval] * MINUTE_MS
     for start in range(covered.begin - covered.begin % length, covered.end, length):
         cell = by_minute.get(start // MINUTE_MS, Cell())

@@ -109,12 +109,36 @@ async def test_time_is_told_when_something_has_changed_or_a_minute_has_gone_by()
     assert here.ticks == [NOON, NOON + 2_000, NOON + 60_000]
 
 
-async def test_a_worker_that_has_applied_nothing_tells_no_time() -> None:
-    """It knows no clock but its own."""
-    here = Here().say(NOON)
+async def test_a_worker_that_has_applied_nothing_tells_no_later_time() -> None:
+    """It knows no clock but its own; but what has changed before it took over is written and told of."""
+    here = Here(partition=Partition()).say(NOON)
+    await here.tick(NOON)
+    here.partition.say(status("READ", timestamp=NOON + 1, receipt=NOON + 1))
     here.applied = None
 
-    assert await here.tick(NOON + 9 * DAY_MS) == 0
+    assert await here.tick(NOON + 9 * DAY_MS) == NOON
+    assert here.ticks == [NOON, NOON]
+    assert len(here.partition.outputs["delivery.stats"]) == 4
+
+
+async def test_time_goes_on_by_an_hour_at_most() -> None:
+    """A clock that is wrong for a while does little harm."""
+    here = Here().say(NOON)
+    await here.tick(NOON)
+    here.say(NOON + 365 * DAY_MS)
+
+    assert await here.tick(NOON + 365 * DAY_MS) == NOON + 3_600_000
+
+
+async def test_a_lane_whose_time_is_not_known_is_not_asked_for_ever() -> None:
+    """It lags behind what it has never seen: its time stays, and each round ends."""
+    here = Here().say(NOON)
+    await here.tick(NOON)
+    here.say(NOON + 5)
+    here.behind = 0
+
+    assert await here.tick(NOON + 5) == NOON
+    assert len(here.ticks) == 2
 
 
 async def test_it_is_told_until_all_is_gone_that_is_kept_no_longer() -> None:

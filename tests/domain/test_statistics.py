@@ -265,3 +265,31 @@ def test_what_happened_is_told_with_how_late_it_was_heard() -> None:
         "averageLateness": 45_000.0,
         "latenessCurve": {"5s": 50.0, "30s": 50.0, "1m": 50.0, "5m": 100.0, "1h": 100.0, "24h": 100.0},
     }
+
+
+def test_a_record_of_any_timestamp_cannot_make_a_sum_too_large() -> None:
+    """Nanoseconds for milliseconds, again and again: a cell can always be stored."""
+    cell = Cell()
+    for n in range(20):
+        tally = Tally()
+        delivery = delivery_of(callback("SENT", 0), callback("DELIVERED", 9))
+        delivery.times[6] = 2**62
+        delivery.history[0].receipt = 2**62
+        touched = tally.before(b"%d" % n, Delivery())
+        touched.delivery = delivery
+        tally.changed(b"%d" % n, touched, delivery.history[0])
+        tally.settle()
+        for key, more in rolled_up(tally.changes):
+            if key.startswith(window_key(b"a", b"w", 0)):
+                add(cell, more)
+
+    month = 30 * 86_400_000
+    assert cohort(cell, CREATED_THEN).duration_sum == activity(cell).lateness_sum == 20 * month
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(cell), type=Cell) == cell
+
+
+def test_what_is_pending_may_take_away_a_name_that_had_no_room() -> None:
+    """It was counted as other, so it is taken from there."""
+    cell = Cell(names={"cf:other": 5, "cf:a": 1, "cf:late": -1})
+
+    assert cohort(cell, CREATED_THEN).failures == {"a": 1, "other": 4}

@@ -326,7 +326,9 @@ class Message:
             if not entry["track"] and not (entry["status"] == "EXPIRED" and entry["id"] == "expired"):
                 late = entry["receipt"] - entry["at"]
                 within = next((ms for ms in LATE_MS if late <= ms), "later")
-                what.update({"callbacks.applied": 1, "late.ms": max(0, late), f"late.{within}": 1})
+                what.update(
+                    {"callbacks.applied": 1, "late.ms": min(max(0, late), LONGEST_MS), f"late.{within}": 1}
+                )
             provider = entry["provider"] or "unknown"
             count(expected, entry["at"], (group[0], group[1], provider, group[3]), what)
 
@@ -587,7 +589,7 @@ def standing(family: str, record: Json) -> Counter[str]:
     what = Counter({f"{family}.{record['currentStatus']}": 1})
     what[f"{family}.arrived"] = int(bool(statuses & ARRIVED))
     if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
-        took = max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
+        took = min(max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])), LONGEST_MS)
         what.update({f"{family}.ms": took, f"{family}.within {bound_of(took)}": 1})
     if record["currentStatus"] == "FAILED":
         what[f"{family}.for {report.get('error', {}).get('code', 'unknown')}"] += 1

@@ -10,7 +10,7 @@ from .checker import same
 from .cluster import Worker
 from .inputs import FINAL, STATUSES, Json, iso, to_ms
 from .logs import Names, of_messages, read_topic
-from .reference import ARRIVED, BOUNDS, LATE_MS, Expected, bound_of
+from .reference import ARRIVED, BOUNDS, LATE_MS, LONGEST_MS, Expected, bound_of
 
 SAMPLE = 60
 PERIODS = 6
@@ -144,4 +144,4 @@ def duration(record: Json) -> int | None:
     report = record["deliveryReport"]
     if "sentAt" not in report or "deliveredAt" not in report or "deliveredAtInferred" in report:
         return None
-    return max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"]))
+    return min(max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])), LONGEST_MS)
