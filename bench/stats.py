@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,13 +20,16 @@ from bench.brokers import fill_topics, fresh_place
 from bench.ours import BenchFailed, until_processed, until_ready, worker
 from streams.demo.places import Place
 from streams.demo.producing import bootstrap_servers
+from streams.demo.readings import Metrics, fetch_metrics
 from streams.demo.traffic import Sample
+from streams.demo.workers import WorkerProcess
 
 DAY_MS = 86_400_000
 DAYS = 30
 PROVIDERS = ("solapi", "aligo", "nhn", "twilio", "meta")
 TEMPLATES = 20
 PAUSE_S = 0.05
+SETTLED_S = 25.0
 QUESTIONS: dict[str, Callable[[int, int], str]] = {
     "month": lambda begin, end: f"/v1/stats?from={begin}&to={end}",
     "month_by_provider": lambda begin, end: f"/v1/stats?from={begin}&to={end}&groupBy=provider",
@@ -41,19 +46,42 @@ def measure(url: str, messages: int, rate: int, seconds: float) -> dict[str, Any
     place = fresh_place("stats")
     ended = int(time.time() * 1000)
     count = fill_topics(url, place, _month(messages, ended), config={"retention.ms": "-1"})
-    with worker(url, place) as process:
-        until_processed(process, count)
-        until_ready(process)
-        load = threading.Thread(target=_load, args=(url, place, rate, seconds + 4))
-        load.start()
-        time.sleep(2)
-        taken = _ask(process.url, ended, seconds)
-        load.join()
+    with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name:
+        data_dir = Path(name)
+        # windows that are kept no longer go before anything is measured
+        with worker(url, place, data_dir=data_dir, environment={"TRACKER_STATS_INTERVAL": "1d"}) as process:
+            until_processed(process, count)
+        with worker(url, place, data_dir=data_dir) as process:
+            until_ready(process)
+            latency.produce(bootstrap_servers(url), place, 10, 3, "first")
+            _until_settled(process)
+            taken = _measure(url, place, process, ended, rate, seconds)
     return {"messages": messages, "callbacks": count, "rate": rate} | {
         f"{name}_{quantile}_ms": sorted(times)[int(share * (len(times) - 1))]
         for name, times in taken.items()
         for quantile, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     }
+
+
+def _until_settled(process: WorkerProcess) -> None:
+    """Wait until the worker has told itself the time for the last time."""
+    ticks, since = -1, time.monotonic()
+    while time.monotonic() - since < SETTLED_S:
+        found = (fetch_metrics(process.urls) or Metrics()).outcomes["ticked"]
+        if found != ticks:
+            ticks, since = found, time.monotonic()
+        time.sleep(0.5)
+
+
+def _measure(
+    url: str, place: Place, process: WorkerProcess, ended: int, rate: int, seconds: float
+) -> dict[str, list[float]]:
+    load = threading.Thread(target=_load, args=(url, place, rate, seconds + 4))
+    load.start()
+    time.sleep(2)
+    taken = _ask(process.url, ended, seconds)
+    load.join()
+    return taken
 
 
 def _month(messages: int, ended: int) -> Iterator[Sample]:
