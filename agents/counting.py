@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from agents.publishing import CHANGED, MARK, PUBLISHED, Publishing
+from agents.publishing import CHANGED, MARK, PUBLISHED, STEP, Publishing, in_steps
 from streams.domain.statistics import (
     Cell,
     Changes,
@@ -38,9 +38,6 @@ MOST_ENTRIES: Final = 2_000
 
 MOST_LET_GO: Final = 5_000
 """Cells that a unit deletes."""
-
-STEP: Final = 250
-"""Cells that are written at a time."""
 
 
 class Counting(NamedTuple):
@@ -77,9 +74,9 @@ class Counting(NamedTuple):
             )
             pending.put(HEAD, replace(head, end=end, entries=entries))
             return
-        before, held = head.time, self.windows.held(tally.time)
+        before = head.time
         if tally.time > before:
-            head.time, head.held = tally.time, tuple(map(max, held, head.held))  # type: ignore[assignment]
+            head.time, head.held = tally.time, head.held.later(self.windows.held(tally.time))
         if changes or head.first < head.end:
             # a number of the sequence is left out, so that who keeps sums of cells sees that these change
             pending.put(HEAD, replace(head, first=end, end=end, entries=0))
@@ -119,12 +116,10 @@ class Counting(NamedTuple):
         for first, end in expired_spans(held):
             keys = unit.stored_keys(self.period_stats, first, end, left)
             left -= len(keys)
-            for at in range(0, len(keys), STEP):
-                period_stats.load(keys[at : at + STEP])
-                for key in keys[at : at + STEP]:
+            for some in in_steps(keys, period_stats, unit):
+                for key in some:
                     period_stats.delete(key)
                     self.publishing.forget(key, unit)
-                unit.settle()
                 yield
 
 

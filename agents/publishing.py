@@ -10,7 +10,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streams.domain.statistics import (
     DAY,
@@ -22,10 +22,10 @@ from streams.domain.statistics import (
     final_before,
     window_key,
 )
-from streams.engine.units import TableLike, Unit
+from streams.engine.units import TableLike, Unit, View
 from streams.messages import encode, stats_key, stats_row
 
-__all__ = ["CHANGED", "GRACE_MS", "MARK", "PUBLISHED", "Publishing"]
+__all__ = ["CHANGED", "GRACE_MS", "MARK", "PUBLISHED", "STEP", "Publishing", "in_steps"]
 
 CHANGED: Final = b"\x02"
 """Begins the keys of rows that say which cells have changed since they were told of."""
@@ -38,6 +38,8 @@ PUBLISHED: Final = (HOUR + FULL, DAY + FULL)
 GRACE_MS: Final = 96 * 3_600_000
 
 STEP: Final = 250
+"""Cells that are read and written at a time."""
+
 MOST_TOLD: Final = 5_000
 """Changed cells that a unit tells of; the next tick goes on."""
 
@@ -106,9 +108,8 @@ class Publishing(NamedTuple):
             {granularity: final_before(time, self.grace_ms, granularity) for granularity in (HOUR, DAY)}
             for time in (before, now)
         )
-        for at in range(0, len(keys), STEP):
-            cells.load(keys[at : at + STEP])
-            for packed in keys[at : at + STEP]:
+        for some in in_steps(keys, cells, unit):
+            for packed in some:
                 cell = cells.get(packed)
                 if cell is None:
                     continue
@@ -116,5 +117,13 @@ class Publishing(NamedTuple):
                 final, correction = (key.start < first[key.granularity] for first in (is_final, was_final))
                 row = stats_row(key, cell, unit.partition, final, correction)
                 unit.emit(self.topic, stats_key(key), encode(row))
-            unit.settle()
             yield
+
+
+def in_steps(keys: list[bytes], view: View[Any], unit: Unit) -> Iterator[list[bytes]]:
+    """Yield the keys so many at a time, each time read; what was done to them is settled before the next."""
+    for at in range(0, len(keys), STEP):
+        some = keys[at : at + STEP]
+        view.load(some)
+        yield some
+        unit.settle()

@@ -22,7 +22,7 @@ from streams.engine.units import Output, TableLike
 from streams.messages import encode
 from tables.formats import EXPIRES, REMOVED, due_by
 
-__all__ = ["Sweep", "Sweeper"]
+__all__ = ["ANSWER_S", "ProduceRequests", "Sweep", "Sweeper"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ PAGE: Final = 500
 """Requests that are produced at a time."""
 
 ANSWER_S: Final = 10.0
-"""How long the lane may take for a page; then the partition is left for the next sweep."""
+"""How long the lane may take for what it is asked; then the partition is left for the next time."""
 
 KINDS: Final = {EXPIRES: Expire, REMOVED: Purge}
 

@@ -2,24 +2,24 @@
 
 A worker's clock may be wrong, and so may a producer's; so time is what the worker's clock says, but never
 more than the callbacks that most of its lanes have come to, and while it lags behind its inputs only as far
-as these have come; and it goes on by an hour at most at a tick. A tick
-is a request like any other, so that the table changes in the order of the log.
+as these have come; and it goes on by an hour at most at a tick. A tick is a request like any other, so that
+the table changes in the order of the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from agents.publishing import CHANGED
+from agents.sweeping import ANSWER_S, ProduceRequests
 from streams.domain.delivery import Tick
 from streams.domain.placement import partition_of
 from streams.domain.statistics import MINUTE_MS, Cell, Pending, expired_spans
 from streams.engine.calls import Calls
 from streams.engine.reading import Reader
-from streams.engine.units import Output, TableLike
+from streams.engine.units import TableLike
 from streams.messages import encode
 from tables.formats import HEAD
 
@@ -30,9 +30,6 @@ MOST_MS: Final = 3_600_000
 
 MOST_ROUNDS: Final = 20
 """Ticks of a partition in a row; then others have their turn."""
-
-ANSWER_S: Final = 10.0
-"""How long the lane may take; then the partition is left for the next time."""
 
 
 @dataclass
@@ -49,7 +46,7 @@ class Ticker:
     pending_stats: TableLike[Pending]
     statuses: str
     calls: Calls
-    produce: Callable[[int, list[Output]], Awaitable[object]]
+    produce: ProduceRequests
     _keys: dict[int, bytes] = field(default_factory=dict)
 
     async def tick(self, now: int) -> None:

@@ -76,7 +76,8 @@ def _until_settled(process: WorkerProcess) -> None:
 def _measure(
     url: str, place: Place, process: WorkerProcess, ended: int, rate: int, seconds: float
 ) -> dict[str, list[float]]:
-    load = threading.Thread(target=_load, args=(url, place, rate, seconds + 4))
+    produced = (bootstrap_servers(url), place, rate, seconds + 4, "now")
+    load = threading.Thread(target=latency.produce, args=produced)
     load.start()
     time.sleep(2)
     taken = _ask(process.url, ended, seconds)
@@ -94,10 +95,6 @@ def _month(messages: int, ended: int) -> Iterator[Sample]:
         for status, later in (("SENT", 0), ("DELIVERED", 1_000 + number * 7919 % 40_000)):
             value = encode(said | {"status": status, "timestamp": at + later})
             yield Sample("statuses", key.encode(), value, at + later, 0)
-
-
-def _load(url: str, place: Place, rate: int, seconds: float) -> None:
-    latency.produce(bootstrap_servers(url), place, rate, seconds, "now")
 
 
 def _ask(url: str, ended: int, seconds: float) -> dict[str, list[float]]:

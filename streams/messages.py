@@ -13,11 +13,11 @@ from streams.domain.attempts import Text
 from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.health import Figures, Reason
+from streams.domain.periods import RESOLUTIONS
 from streams.domain.reports import DeliveryReport
 from streams.domain.statistics import (
     CALLBACK_OUTCOMES,
     CREATED_THEN,
-    DAY,
     MINUTE_MS,
     SENT_THEN,
     WINDOW_MINUTES,
@@ -289,7 +289,7 @@ class Counts(msgspec.Struct, gc=False, rename="camel"):
     duration_count: int
 
 
-class StatsRow(msgspec.Struct, gc=False, rename={"from_": "from"}):
+class StatsRow(msgspec.Struct, gc=False, rename="camel"):
     """Value of ``stats``: what one partition counts of a window and group.
 
     Attributes:
@@ -303,18 +303,18 @@ class StatsRow(msgspec.Struct, gc=False, rename={"from_": "from"}):
     """
 
     granularity: str
-    from_: str
+    begin: str = msgspec.field(name="from")
     to: str
     tenant: str | None
     channel: str | None
     provider: str | None
-    templateId: str | None
+    template_id: str | None
     partition: int
     created: Counts
     sent: Counts
     transitions: dict[Status, int]
     callbacks: dict[str, int]
-    latenessSum: int
+    lateness_sum: int
     final: bool
     correction: bool
 
@@ -324,7 +324,7 @@ def stats_row(key: Key, cell: Cell, partition: int, final: bool, correction: boo
     tenant, channel, provider, template = key.group
     happened, minutes = activity(cell), WINDOW_MINUTES[key.granularity]
     return StatsRow(
-        "day" if key.granularity == DAY else "hour",
+        RESOLUTIONS[key.granularity],
         iso(key.start * MINUTE_MS),
         iso((key.start + minutes) * MINUTE_MS),
         tenant,
@@ -355,8 +355,7 @@ def _counts(messages: Cohort) -> Counts:
 
 def stats_key(key: Key) -> bytes:
     """Return what a row is compacted by, in its partition: window and group as a JSON array."""
-    granularity = "day" if key.granularity == DAY else "hour"
-    return encode([granularity, iso(key.start * MINUTE_MS), *key.group])
+    return encode([RESOLUTIONS[key.granularity], iso(key.start * MINUTE_MS), *key.group])
 
 
 class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):

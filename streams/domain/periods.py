@@ -10,21 +10,15 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from streams.domain.statistics import ALL, DAY, HOUR, MINUTE, MINUTE_MS, WINDOW_MINUTES
+from streams.domain.statistics import ALL, DAY, HOUR, MINUTE, MINUTE_MS, WINDOW_MINUTES, Held, window_start
 
-__all__ = ["ALL_HELD", "EVERYTHING", "Cover", "Edge", "Held", "Resolution", "Span", "cover", "finest"]
+__all__ = ["EVERYTHING", "RESOLUTIONS", "Cover", "Edge", "Resolution", "Span", "cover", "finest"]
 
 Resolution: TypeAlias = Literal["exact", "minute", "hour", "day"]
 """What the ends of a period stand on; "exact": they are as asked."""
 
 RESOLUTIONS: Final[Mapping[bytes, Resolution]] = {MINUTE: "minute", HOUR: "hour", DAY: "day"}
 _ORDER: Final[tuple[Resolution, ...]] = ("exact", "minute", "hour", "day")
-
-Held: TypeAlias = dict[bytes, int]
-"""By granularity, the minute from which on all its windows are still there: of minutes the first of an hour,
-of hours the first of a day."""
-
-ALL_HELD: Final[Held] = dict.fromkeys(RESOLUTIONS, 0)
 
 
 class Span(msgspec.Struct, array_like=True, frozen=True):
@@ -77,7 +71,7 @@ def cover(begin: int, end: int, held: Held, *, exact_from: int | None = None, la
     """
     if begin >= end:
         return Cover(begin, begin, "exact", begin // MINUTE_MS, begin // MINUTE_MS, ())
-    oldest = held[DAY] * MINUTE_MS
+    oldest = held.days * MINUTE_MS
     since, on_begin = _snapped(begin, held, exact_from, oldest, up=False)
     until, on_end = _snapped(end, held, exact_from, oldest, up=True)
     until = max(since, until)
@@ -92,9 +86,8 @@ def cover(begin: int, end: int, held: Held, *, exact_from: int | None = None, la
 
 def finest(ms: int, held: Held) -> bytes:
     """Return the granularity of the shortest window around a time that is still there; days in any case."""
-    minute = ms // MINUTE_MS
-    for granularity in (MINUTE, HOUR):
-        if _floor(minute, granularity) >= held[granularity]:
+    for granularity, oldest in held.by_granularity().items():
+        if window_start(ms // MINUTE_MS, granularity) >= oldest:
             return granularity
     return DAY
 
@@ -129,7 +122,3 @@ def _spans(first: int, last: int, largest: bytes) -> Iterator[Span]:
             end += length
         yield Span(granularity, at, end)
         at = end
-
-
-def _floor(minute: int, granularity: bytes) -> int:
-    return minute - minute % WINDOW_MINUTES[granularity]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from struct import Struct
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ from streams.domain.statuses import CONTRADICTED, DELIVERED, EXPIRED, FAILED, NA
 
 __all__ = [
     "ALL",
+    "ALL_HELD",
     "CALLBACK_OUTCOMES",
     "CREATED_THEN",
     "DAY",
@@ -62,7 +63,10 @@ __all__ = [
     "standing",
     "sum_up",
     "window_key",
+    "window_start",
 ]
+
+K = TypeVar("K")
 
 MINUTE: Final = b"m"
 HOUR: Final = b"h"
@@ -214,23 +218,20 @@ def activity(cell: Cell) -> Activity:
 
 def add(cell: Cell, more: Cell) -> None:
     """Add a cell to another; what comes to zero is let go."""
-    counts = cell.counts
-    for number, n in more.counts.items():
-        total = counts.get(number, 0) + n
-        if total:
-            counts[number] = total
-        else:
-            counts.pop(number, None)
+    _add_counts(cell.counts, more.counts)
     if more.names:
-        names = cell.names
-        for name, n in more.names.items():
-            total = names.get(name, 0) + n
-            if total:
-                names[name] = total
-            else:
-                names.pop(name, None)
+        _add_counts(cell.names, more.names)
     if more.updated_at > cell.updated_at:
         cell.updated_at = more.updated_at
+
+
+def _add_counts(counts: dict[K, int], more: dict[K, int]) -> None:
+    for key, n in more.items():
+        total = counts.get(key, 0) + n
+        if total:
+            counts[key] = total
+        else:
+            counts.pop(key, None)
 
 
 def sum_up(cell: Cell, more: Cell) -> None:
@@ -290,9 +291,6 @@ def in_order(cell: Cell) -> Cell:
         cell.names = dict(sorted(names.items()))
     return cell
 
-
-_SENT_MINUTE: Final = 6
-"""Its place in a `Standing`."""
 
 Standing: TypeAlias = tuple[
     int, str | None, str | None, str, str | None, int, int | None, bool, int | None, str | None
@@ -370,7 +368,7 @@ class Key(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the key as it is stored: cells of a granularity and level lie by window."""
-        return _KEY.pack(self.granularity, self.level, self.start) + _encode(self.group)
+        return window_key(self.granularity, self.level, self.start) + _encode(self.group)
 
     @classmethod
     def unpack(cls, key: bytes) -> Key:
@@ -384,27 +382,48 @@ def window_key(granularity: bytes, level: bytes, start: int) -> bytes:
     return _KEY.pack(granularity, level, start)
 
 
-def final_before(time: int, grace_ms: int, granularity: bytes) -> int:
-    """Return the minute before which all windows began that ended longer ago than a time of grace."""
-    minute = minute_of(time - grace_ms)
+def window_start(minute: int, granularity: bytes) -> int:
+    """Return the first minute of the window that a minute lies in."""
     return minute - minute % WINDOW_MINUTES[granularity]
 
 
-def expired_spans(held: Held) -> Iterator[tuple[bytes, bytes]]:
-    """Yield where the keys of windows lie that are kept no longer: from one on, before another."""
-    for granularity, oldest in zip((MINUTE, HOUR, DAY), held, strict=True):
-        for level in (WHOLE, PROVIDER, FULL):
-            if oldest:
-                yield window_key(granularity, level, 0), window_key(granularity, level, oldest)
+def final_before(time: int, grace_ms: int, granularity: bytes) -> int:
+    """Return the minute before which all windows began that ended longer ago than a time of grace."""
+    return window_start(minute_of(time - grace_ms), granularity)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_group: Final = msgspec.msgpack.Decoder(Group).decode
 
 
-Held: TypeAlias = tuple[int, int, int]
-"""Of windows of a minute, an hour and a day: the minute from which on all are still kept. Of minutes it is
-the first of an hour, of hours the first of a day."""
+class Held(NamedTuple):
+    """By the length of windows, the minute from which on all are still kept.
+
+    Of minutes it is the first of an hour, of hours the first of a day.
+    """
+
+    minutes: int = 0
+    hours: int = 0
+    days: int = 0
+
+    def later(self, other: Held) -> Held:
+        """Return what is kept by both."""
+        return Held(*map(max, self, other))
+
+    def by_granularity(self) -> dict[bytes, int]:
+        """Return the same by granularity, the shortest windows first."""
+        return dict(zip((MINUTE, HOUR, DAY), self, strict=True))
+
+
+def expired_spans(held: Held) -> Iterator[tuple[bytes, bytes]]:
+    """Yield where the keys of windows lie that are kept no longer: from one on, before another."""
+    for granularity, oldest in held.by_granularity().items():
+        for level in (WHOLE, PROVIDER, FULL):
+            if oldest:
+                yield window_key(granularity, level, 0), window_key(granularity, level, oldest)
+
+
+ALL_HELD: Final = Held()
 
 
 class Windows(NamedTuple):
@@ -416,9 +435,8 @@ class Windows(NamedTuple):
 
     def held(self, time: int) -> Held:
         """Return what is kept when time has come so far."""
-        hour, day = WINDOW_MINUTES[HOUR], WINDOW_MINUTES[DAY]
         minutes, hours, days = (minute_of(time - kept) for kept in self)
-        return minutes - minutes % hour, hours - hours % day, days - days % day
+        return Held(window_start(minutes, HOUR), window_start(hours, DAY), window_start(days, DAY))
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -441,7 +459,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     entries: int = 0
     changes: list[tuple[int, str | None, str | None, str, str | None, Cell]] = []
     time: int = 0
-    held: Held = (0, 0, 0)
+    held: Held = ALL_HELD
 
     def add_to(self, changes: Changes) -> None:
         """Add these to others; their cells are theirs from then on."""
@@ -662,12 +680,12 @@ def _count_duration(counts: dict[int, int], family: int, duration: int, sign: in
     counts[number] = counts.get(number, 0) + sign
 
 
-def rolled_up(changes: Changes, held: Held = (0, 0, 0)) -> Iterator[tuple[bytes, Cell]]:
+def rolled_up(changes: Changes, held: Held = ALL_HELD) -> Iterator[tuple[bytes, Cell]]:
     """Yield what is to be added to which cell, by its key: of every granularity and level.
 
     What came too late for its minute, hour or day counts in the windows that are still kept.
     """
-    oldest = dict(zip(WINDOW_MINUTES, (*held, 0), strict=True))
+    oldest = {**held.by_granularity(), ALL: 0}
     cells: _Cells = {(place[0], place[1:]): cell for place, cell in changes.items()}
     packed: dict[Group, bytes] = {}
     for granularity, minutes in WINDOW_MINUTES.items():
@@ -682,7 +700,7 @@ def rolled_up(changes: Changes, held: Held = (0, 0, 0)) -> Iterator[tuple[bytes,
                 end = packed.get(group)
                 if end is None:
                     end = packed[group] = _encode(group)
-                yield _KEY.pack(granularity, level, start) + end, cell
+                yield window_key(granularity, level, start) + end, cell
 
 
 _Cells: TypeAlias = dict[tuple[int, Group], Cell]

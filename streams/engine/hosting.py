@@ -156,14 +156,6 @@ class TableReader:
         stored = self._store(table, partition).read_many([key])[0]
         return None if stored is None else table.format.decode(stored)
 
-    def scan(
-        self, table: TableLike[V], partition: int, prefix: bytes, limit: int, after: bytes | None = None
-    ) -> list[tuple[bytes, V]]:
-        """Return entries by key prefix, in order."""
-        decode = table.format.decode
-        page = self._store(table, partition).scan(prefix, limit, after)
-        return [(key, decode(value)) for key, value in page]
-
     def scan_index(
         self,
         table: TableLike[Any],

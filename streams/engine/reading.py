@@ -76,11 +76,6 @@ class Reader(Protocol):
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
 
-    def scan(
-        self, table: TableLike[V], partition: int, prefix: bytes, limit: int, after: bytes | None = None
-    ) -> list[tuple[bytes, V]]:
-        """Return up to `limit` keys that begin with `prefix`, in order, strictly after the key `after`."""
-
     def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
         """Return `table` as it is now, and stays whatever is written; not to be kept for long."""
 

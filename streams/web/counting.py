@@ -16,10 +16,9 @@ import msgspec
 from streams.domain.delivery import Delivery
 from streams.domain.periods import Edge, Span
 from streams.domain.statistics import (
-    DAY,
+    ALL,
+    ALL_HELD,
     FULL,
-    HOUR,
-    MINUTE,
     MINUTE_MS,
     PROVIDER,
     WHOLE,
@@ -27,6 +26,7 @@ from streams.domain.statistics import (
     Cell,
     Changes,
     Group,
+    Held,
     Key,
     Pending,
     count_created,
@@ -79,11 +79,11 @@ class StatsPart(msgspec.Struct, frozen=True):
     """One worker's share of the statistics.
 
     Attributes:
-        held: by granularity, the minute from which on all windows are there in all its partitions.
+        held: which windows are there in all its partitions.
     """
 
     partitions: tuple[int, ...]
-    held: dict[bytes, int]
+    held: Held
     counted: list[Counted]
 
 
@@ -197,14 +197,13 @@ async def part(
 ) -> StatsPart:
     """Return this worker's share of what is asked."""
     counts = _Counts(inquiry)
-    held: dict[bytes, int] = {}
-    read = 0
+    held, read = ALL_HELD, 0
     for partition in partitions:
         require_held(reader, [partition])
-        head = reader.get(tables.pending_stats, partition, HEAD) or Pending()
-        for granularity, minute in zip((MINUTE, HOUR, DAY), head.held, strict=True):
-            held[granularity] = max(minute, held.get(granularity, 0))
-        for rows in _counted(reader, tables, sums, partition, inquiry, counts):
+        pending = reader.snapshot(tables.pending_stats, partition)
+        head = pending.get(HEAD) or Pending()
+        held = held.later(head.held)
+        for rows in _counted(reader, tables, sums, partition, head, pending, inquiry, counts):
             read += rows
             # the loop that reads tables also feeds the consumer and must not stand still; but at each turn
             # it may have much to do first
@@ -223,14 +222,14 @@ def _counted(
     tables: StatsTables,
     sums: Sums,
     partition: int,
+    head: Pending,
+    pending: TableSnapshot[Pending],
     inquiry: Inquiry,
     counts: _Counts,
 ) -> Iterator[int]:
     """Add up one partition, in steps of so many rows; all is frozen in the first one."""
-    pending = reader.snapshot(tables.pending_stats, partition)
     cells = reader.snapshot(tables.period_stats, partition)
     deliveries = reader.snapshot(tables.deliveries, partition) if inquiry.edges else None
-    head = pending.get(HEAD) or Pending()
     changes, read = sums.pending(partition, head, pending)
     yield read + counts.add_pending(inquiry, changes)
     level = level_of(inquiry)
@@ -275,7 +274,7 @@ def _add_cells(
 
 def _end_key(span: Span, level: bytes) -> bytes:
     """Return what no key of the span's windows comes up to; the last window there can be has none behind."""
-    if span.end < WINDOW_MINUTES[b"a"]:
+    if span.end < WINDOW_MINUTES[ALL]:
         return window_key(span.granularity, level, span.end)
     return window_key(span.granularity, level, span.end - 1) + b"\xff"
 

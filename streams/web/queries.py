@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 from streams.domain.errors import MalformedRecord
-from streams.domain.statistics import DAY, HOUR, MINUTE, MINUTE_MS, WINDOW_MINUTES
+from streams.domain.periods import RESOLUTIONS
+from streams.domain.statistics import MINUTE_MS, WINDOW_MINUTES
 from streams.domain.statuses import NAMES, PRECEDENCE, Status
 from streams.domain.times import to_ms
 from streams.web.problems import invalid_parameter
@@ -34,7 +35,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = ("tenant", "channel", "provider", "te
 """What statistics are told apart by, in the order of a full group."""
 
 By: TypeAlias = Literal["created", "sent"]
-INTERVALS: Final = {"minute": MINUTE, "hour": HOUR, "day": DAY}
+INTERVALS: Final[Mapping[str, bytes]] = {name: granularity for granularity, name in RESOLUTIONS.items()}
 MOST_INTERVALS: Final = 1_500
 """What a chart can show, and one answer hold."""
 
@@ -211,7 +212,21 @@ def join(partitions: Iterable[int]) -> str:
 
 def cursor(position: bytes) -> str:
     """Wrap a place in the index for the outside; it holds no partition, so any worker can go on from it."""
-    return base64.urlsafe_b64encode(CURSOR_VERSION + position).rstrip(b"=").decode()
+    return wrapped(CURSOR_VERSION + position)
+
+
+def wrapped(raw: bytes) -> str:
+    """Write bytes so that they can stand in a URL."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def unwrapped(value: str) -> bytes | None:
+    """Read what `wrapped` wrote; None if it did not."""
+    try:
+        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        return None
 
 
 def _status(value: str | None) -> Status:
@@ -234,11 +249,7 @@ def _is_number(value: str) -> bool:
 
 
 def _position(value: str, status: Status) -> bytes:
-    try:
-        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
-        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        raw = b""
+    raw = unwrapped(value) or b""
     position = raw[len(CURSOR_VERSION) :]
     if not raw.startswith(CURSOR_VERSION) or len(position) <= ENTRY_BYTES:
         raise invalid_parameter("cursor", "cursor is not one that this service gave as nextCursor.")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 import msgspec
 
-from streams.domain.periods import ALL_HELD, EVERYTHING, RESOLUTIONS, Cover, Held, cover, finest
+from streams.domain.periods import EVERYTHING, RESOLUTIONS, Cover, cover, finest
 from streams.domain.statistics import (
+    ALL_HELD,
     CREATED_THEN,
     DAY,
     FULL,
@@ -22,6 +22,7 @@ from streams.domain.statistics import (
     WINDOW_MINUTES,
     Cell,
     Group,
+    Held,
     activity,
     cohort,
     sum_up,
@@ -33,7 +34,7 @@ from streams.web import counting
 from streams.web.asking import ASK_TIMEOUT_S
 from streams.web.counting import Inquiry, StatsPart, StatsTables, Sums, level_of
 from streams.web.problems import busy, invalid_parameter
-from streams.web.queries import By, StatsQuery
+from streams.web.queries import By, StatsQuery, join, unwrapped, wrapped
 
 __all__ = ["INTERNAL_STATS", "MOST_GROUPS", "Statistics"]
 
@@ -67,12 +68,7 @@ class Scatter(Protocol):
         """Raise Problem when a partition has nobody who answers for it."""
 
 
-def now_ms() -> int:
-    """Return the time by this machine's clock."""
-    return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True)
+@dataclass
 class Statistics:
     """Answers questions about statistics.
 
@@ -85,36 +81,31 @@ class Statistics:
     tables: StatsTables
     scatter: Scatter
     retention_ms: int
-    now: Callable[[], int] = now_ms
+    now: Callable[[], int]
     _sums: Sums = field(default_factory=Sums)
-    _held: Held = field(default_factory=ALL_HELD.copy)
+    _held: Held = ALL_HELD
     _scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def stats(self, query: StatsQuery) -> bytes:
         """Return how messages stand as JSON: of all time, or of those created or sent in a period."""
         family = FAMILIES[query.by]
-
-        def summarise(cell: Cell) -> dict[str, Any]:
-            shown: dict[str, Any] = msgspec.to_builtins(summary(cell, family))
-            return shown
-
-        about = {} if query.period is None else {"by": query.by}
         return await self._answer(
-            query, query.by, summarise, lambda cell: sum(cohort(cell, family).by_status), about
+            query,
+            query.by,
+            lambda cell: msgspec.to_builtins(summary(cell, family)),
+            lambda cell: sum(cohort(cell, family).by_status),
         )
 
     async def activity(self, query: StatsQuery) -> bytes:
         """Return what happened as JSON, by event time."""
 
-        def summarise(cell: Cell) -> dict[str, Any]:
-            shown: dict[str, Any] = msgspec.to_builtins(activity_summary(cell))
-            return shown
-
         def amount(cell: Cell) -> int:
             happened = activity(cell)
             return sum(happened.by_status) + sum(happened.outcomes)
 
-        return await self._answer(query, None, summarise, amount, {})
+        return await self._answer(
+            query, None, lambda cell: msgspec.to_builtins(activity_summary(cell)), amount
+        )
 
     async def part(self, partitions: Sequence[int], inquiry: Inquiry) -> StatsPart:
         """Return this worker's share; of full groups one question after the other."""
@@ -135,15 +126,15 @@ class Statistics:
         by: By | None,
         summarise: Summarise,
         amount: Callable[[Cell], int],
-        about: dict[str, Any],
     ) -> bytes:
+        """Return an answer as JSON; `by` is None where it is about what happened."""
         covered, parts = await self._gather(query, by)
         found = _by_group(parts)
         sums = {group: _sum(cells.values()) for group, cells in found.items()}
         answer = summarise(_sum(sums.values()))
         if query.period is not None:
             answer |= {"from": iso(covered.begin), "to": iso(covered.end)}
-            answer |= {"resolution": covered.resolution} | about
+            answer |= {"resolution": covered.resolution} | ({} if by is None else {"by": by})
         if query.interval is not None:
             answer["series"] = list(_series(_by_minute(found), covered, query.interval, summarise))
         if query.group_by:
@@ -164,33 +155,34 @@ class Statistics:
 
     async def _gather(self, query: StatsQuery, by: By | None) -> tuple[Cover, list[StatsPart]]:
         """Ask for windows that all workers still have; which these are is known when they have answered."""
-        held = dict(self._held)
         for _ in range(ROUNDS):
+            held = self._held
             covered = self._cover(query, by, held)
-            inquiry = Inquiry(
-                covered.first,
-                covered.last,
-                covered.spans,
-                covered.edges,
-                0 if query.interval is None else WINDOW_MINUTES[query.interval],
-                query.group_by,
-                dict(query.filters),
+            parts = await self._ask(
+                Inquiry(
+                    covered.first,
+                    covered.last,
+                    covered.spans,
+                    covered.edges,
+                    0 if query.interval is None else WINDOW_MINUTES[query.interval],
+                    query.group_by,
+                    dict(query.filters),
+                )
             )
-            asked = packed(inquiry)
-            parts = await self.scatter(
-                StatsPart,
-                lambda partitions, inquiry=inquiry: self.part(partitions, inquiry),  # type: ignore[misc]
-                lambda partitions, asked=asked: (  # type: ignore[misc]
-                    f"{INTERNAL_STATS}?partitions={','.join(map(str, partitions))}&inquiry={asked}"
-                ),
-                SCAN_TIMEOUT_S if level_of(inquiry) == FULL else ASK_TIMEOUT_S,
-            )
-            true = {g: max([0, *(part.held.get(g, 0) for part in parts)]) for g in held}
-            self._held.update(true)
-            if query.period is None or all(held[g] >= true[g] for g in held):
+            true = reduce(Held.later, (part.held for part in parts), held)
+            self._held = self._held.later(true)
+            if query.period is None or true == held:
                 return covered, parts
-            held = {g: max(held[g], true[g]) for g in held}
         raise busy()
+
+    async def _ask(self, inquiry: Inquiry) -> list[StatsPart]:
+        asked = wrapped(msgspec.msgpack.encode(inquiry))
+        return await self.scatter(
+            StatsPart,
+            lambda partitions: self.part(partitions, inquiry),
+            lambda partitions: f"{INTERNAL_STATS}?partitions={quote(join(partitions))}&inquiry={asked}",
+            SCAN_TIMEOUT_S if level_of(inquiry) == FULL else ASK_TIMEOUT_S,
+        )
 
     def _cover(self, query: StatsQuery, by: By | None, held: Held) -> Cover:
         if query.period is None:
@@ -206,7 +198,7 @@ class Statistics:
 def _check_interval(begin: int, interval: bytes, held: Held) -> None:
     needed = finest(begin, held)
     if WINDOW_MINUTES[needed] > WINDOW_MINUTES[interval]:
-        since = iso(held[interval] * MINUTE_MS)
+        since = iso(held.by_granularity()[interval] * MINUTE_MS)
         raise invalid_parameter(
             "interval",
             f"Windows of a {RESOLUTIONS[interval]} are kept from {since} on; ask for a later period, or with "
@@ -214,17 +206,11 @@ def _check_interval(begin: int, interval: bytes, held: Held) -> None:
         )
 
 
-def packed(inquiry: Inquiry) -> str:
-    """Write an inquiry for another worker."""
-    return urlsafe_b64encode(msgspec.msgpack.encode(inquiry)).rstrip(b"=").decode()
-
-
 def unpacked(value: str) -> Inquiry:
     """Read an inquiry of another worker."""
     try:
-        raw = urlsafe_b64decode(value + "=" * (-len(value) % 4))
-        return msgspec.msgpack.decode(raw, type=Inquiry)
-    except (NotBase64, ValueError) as error:
+        return msgspec.msgpack.decode(unwrapped(value) or b"", type=Inquiry)
+    except msgspec.DecodeError as error:
         raise invalid_parameter("inquiry", "inquiry is not one that a worker gave.") from error
 
 

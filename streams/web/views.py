@@ -24,7 +24,7 @@ from streams.web.counting import StatsTables
 from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, Gathering
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, parse_stats, single_values
-from streams.web.statistics import INTERNAL_STATS, Statistics, now_ms, unpacked
+from streams.web.statistics import INTERNAL_STATS, Statistics, unpacked
 
 __all__ = ["mount"]
 
@@ -39,7 +39,7 @@ def mount(
     tables: StatsTables,
     doing: Doing,
     retention_ms: int,
-    now: Callable[[], int] = now_ms,
+    now: Callable[[], int],
 ) -> Statistics:
     """Put the views on an aiohttp application that has not started; return what answers about statistics."""
     asking = Asking()

@@ -44,6 +44,7 @@ statistics = mount(
     StatsTables(deliveries, period_stats, pending_stats),
     Doing(produce, clean_up, lanes.calls),
     lifetimes.retention_ms,
+    now_ms,
 )
 judging = Judging(
     app.reader,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.periods import ALL_HELD, Cover, cover, finest
-from streams.domain.statistics import DAY, HOUR, MINUTE, WINDOW_MINUTES
+from streams.domain.periods import Cover, cover, finest
+from streams.domain.statistics import ALL_HELD, DAY, HOUR, MINUTE, WINDOW_MINUTES, Held
 
 MIN = 60_000
 DAYS = 1440 * MIN
@@ -56,17 +56,17 @@ def test_what_is_not_kept_is_not_asked_for(
 ) -> None:
     """All windows are still there, the period is wider than asked where it must be, and says so."""
     begin, end = sorted((begin, end))
-    held = {DAY: days * 1440, HOUR: max(days * 24, hours // 24 * 24) * 60, MINUTE: 0}
-    held[MINUTE] = max(held[HOUR], minutes * 60)
+    kept_hours = max(days * 24, hours // 24 * 24) * 60
+    held = Held(max(kept_hours, minutes * 60), kept_hours, days * 1440)
 
     found = cover(begin, end, held, exact_from=exact_from)
 
     for span in found.spans:
-        assert span.start >= held[span.granularity]
+        assert span.start >= held.by_granularity()[span.granularity]
     for edge in found.edges:
         assert exact_from is not None
         assert edge.begin // MIN * MIN >= exact_from
-    oldest = held[DAY] * MIN
+    oldest = held.days * MIN
     assert (found.begin <= begin or found.begin == oldest) and found.begin >= min(oldest, begin)
     assert begin == end or found.end >= end or found.end == oldest
     at = found.begin
@@ -82,7 +82,7 @@ def test_an_end_moves_outward_to_the_next_window() -> None:
     at = 10 * DAYS + 3 * 60 * MIN + 5 * MIN + 7
 
     def moved(**held: int) -> tuple[int, int, str]:
-        kept = {MINUTE: held.get("minute", 0), HOUR: held.get("hour", 0), DAY: 0}
+        kept = Held(held.get("minute", 0), held.get("hour", 0))
         found = cover(at, at + 2 * DAYS, kept)
         return found.begin - 10 * DAYS, found.end - 12 * DAYS, found.resolution
 
@@ -94,6 +94,6 @@ def test_an_end_moves_outward_to_the_next_window() -> None:
 
 def test_the_shortest_window_that_is_kept() -> None:
     """Of minutes, hours and days; days, if nothing is."""
-    held = {MINUTE: 120, HOUR: 60, DAY: 0}
+    held = Held(120, 60, 0)
 
     assert [finest(minute * MIN, held) for minute in (59, 60, 119, 120)] == [DAY, HOUR, HOUR, MINUTE]

@@ -8,7 +8,7 @@ import pytest
 
 from streams.web.views import mount
 
-from .workers import RETENTION_MS, STATS_TABLES, Data, Group, MemoryReader, Produced
+from .workers import NOW, RETENTION_MS, STATS_TABLES, Data, Group, MemoryReader, Produced
 
 PATHS = [
     ("/live", 200),
@@ -107,7 +107,9 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
     data = Data()
     data.say("m-1", "SENT", 1_700_000_000_000)
     server: Any = app.web
-    mount(server.web_app, MemoryReader(data, range(6)), STATS_TABLES, Produced().take, RETENTION_MS)
+    mount(
+        server.web_app, MemoryReader(data, range(6)), STATS_TABLES, Produced().take, RETENTION_MS, lambda: NOW
+    )
     server.cors  # noqa: B018 - Faust sets it up before it starts the server
     server.init_server()
     await server.start_server()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from streams.domain.statistics import Cell
+from streams.domain.statistics import Cell, Held
 from streams.domain.times import iso
 from streams.web.counting import StatsPart
 
@@ -78,7 +78,7 @@ async def test_each_partition_is_answered_exactly_once(group: Group, answered: t
     (worker,) = await group.start([[0, 1, 2, 3]])
 
     async def part(request: web.Request) -> web.Response:
-        return web.Response(body=msgspec.msgpack.encode(StatsPart(answered, {}, [(0, (), Cell())])))
+        return web.Response(body=msgspec.msgpack.encode(StatsPart(answered, Held(), [(0, (), Cell())])))
 
     application = web.Application()
     application.router.add_get("/v1/internal/stats", part)

@@ -125,14 +125,6 @@ class MemoryReader:
         self.after_read()
         return None if stored is None else table.format.decode(stored)
 
-    def scan(
-        self, table: Any, partition: int, prefix: bytes, limit: int, after: bytes | None = None
-    ) -> list[tuple[bytes, Any]]:
-        rows = sorted(self._read(table, partition).items())
-        found = [row for row in rows if row[0].startswith(prefix) and (after is None or row[0] > after)]
-        self._step(limit)
-        return [(key, table.format.decode(stored)) for key, stored in found[:limit]]
-
     def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
         stored = dict(self._read(table, partition))
         return TableSnapshot(Frozen(stored, table, self._step), table.format)
