@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from agents.publishing import CHANGED, MARK, PUBLISHED, STEP, Publishing, in_steps
+from agents.publishing import PUBLISHED, STEP, Publishing, in_steps
 from streams.domain.statistics import (
     Cell,
     Changes,
@@ -23,18 +23,17 @@ from streams.domain.statistics import (
     Pending,
     Tally,
     Windows,
-    add_bounded,
+    add_stored,
     expired_spans,
-    in_order,
     rolled_up,
 )
 from streams.engine.units import TableLike, Unit, View
-from tables.formats import HEAD, MOST_ROWS, pending_row, pending_rows
+from tables.formats import HEAD, MOST_ROWS, pending_row, pending_rows, untold_row
 
 __all__ = ["MOST_ENTRIES", "Counting"]
 
-MOST_ENTRIES: Final = 2_000
-"""Changes of a minute and group that may be pending; who asks reads them all."""
+MOST_ENTRIES: Final = 5_000
+"""Changes of a minute and group that may be pending; who asks reads each of them once."""
 
 MOST_LET_GO: Final = 5_000
 """Cells that a unit deletes."""
@@ -66,34 +65,29 @@ class Counting(NamedTuple):
             return
         pending = unit.table(self.pending_stats)
         head = pending.get(HEAD) or Pending()
-        entries, end = head.entries + len(changes), head.end + 1
-        if not tally.time and entries <= self.most_entries and end - head.first <= MOST_ROWS:
-            row = [(*place, cell) for place, cell in changes.items()]
-            pending.put(
-                pending_row(head.end), Pending(first=head.end, end=end, entries=len(row), changes=row)
-            )
-            pending.put(HEAD, replace(head, end=end, entries=entries))
+        entries, end = sum(map(len, changes.values())), head.end + 1
+        pending_entries = head.entries + entries
+        if not tally.time and pending_entries <= self.most_entries and end - head.first <= MOST_ROWS:
+            row = Pending(first=head.end, end=end, entries=entries, changes=list(changes.items()))
+            pending.put(pending_row(head.end), row)
+            pending.put(HEAD, replace(head, end=end, entries=pending_entries))
             return
-        before = head.time
+        before, rows = head.time, pending_rows(head)
         if tally.time > before:
             head.time, head.held = tally.time, head.held.later(self.windows.held(tally.time))
-        if changes or head.first < head.end:
+        if changes or rows:
             # a number of the sequence is left out, so that who keeps sums of cells sees that these change
-            pending.put(HEAD, replace(head, first=end, end=end, entries=0))
-        else:
-            pending.put(HEAD, head)
-        _gather(changes, pending, pending_rows(head))
-        yield
+            head.first, head.end, head.entries = end, end, 0
+        yield from _gather(changes, pending, rows)
         changed: dict[bytes, None] = {}
         yield from self._fold(changes, head.held, changed, unit)
         if tally.time:
-            yield from self.publishing.tell(
-                self.period_stats, self.pending_stats, changed, before, head, unit
-            )
-            yield from self._let_go(head.held, unit)
-        else:
-            for key in changed:
-                pending.put(CHANGED + key, MARK)
+            yield from self.publishing.tell(self.period_stats, pending, changed, before, head, unit)
+            yield from self._let_go(head, unit)
+        elif changed:
+            pending.put(untold_row(head.untold_end), Pending(cells=list(changed)))
+            head.untold_end += 1
+        pending.put(HEAD, head)
 
     def _fold(self, changes: Changes, held: Held, changed: dict[bytes, None], unit: Unit) -> Iterator[None]:
         """Add changes to the cells, one write of each, and note of which is to be told."""
@@ -103,17 +97,17 @@ class Counting(NamedTuple):
             period_stats.load([key for key, _ in some])
             for key, more in some:
                 cell = period_stats.get(key) or Cell()
-                add_bounded(cell, more)
-                period_stats.put(key, in_order(cell))
+                add_stored(cell, more)
+                period_stats.put(key, cell)
                 if key.startswith(PUBLISHED):
                     changed[key] = None
             unit.settle()
             yield
 
-    def _let_go(self, held: Held, unit: Unit) -> Iterator[None]:
+    def _let_go(self, head: Pending, unit: Unit) -> Iterator[None]:
         """Delete cells of windows that are kept no longer, up to so many; the next time goes on."""
         period_stats, left = unit.table(self.period_stats), MOST_LET_GO
-        for first, end in expired_spans(held):
+        for first, end in expired_spans(head.gone, head.held):
             keys = unit.stored_keys(self.period_stats, first, end, left)
             left -= len(keys)
             for some in in_steps(keys, period_stats, unit):
@@ -121,12 +115,18 @@ class Counting(NamedTuple):
                     period_stats.delete(key)
                     self.publishing.forget(key, unit)
                 yield
+        if left:
+            head.gone = head.held
 
 
-def _gather(changes: Changes, pending: View[Pending], keys: list[bytes]) -> None:
-    """Add what is pending to what a unit adds."""
-    pending.load(keys)
+def _gather(changes: Changes, pending: View[Pending], keys: list[bytes]) -> Iterator[None]:
+    """Add what is pending to what a unit adds, in steps."""
+    entries = 0
     for key in keys:
         row = pending.get(key)
         if row is not None:
             row.add_to(changes)
+            entries += row.entries
+        if entries >= STEP:
+            entries = 0
+            yield

@@ -1,6 +1,6 @@
 """How changed windows are told of: each partition tells what it counts of an hour or a day, group by group.
 
-What is changed is marked when it is written, and told at the next tick, so that a window that changes a
+What is changed is noted when it is written, and told at the next tick, so that a window that changes a
 thousand times in between is told of once. When a window has ended for so long that hardly anything is to
 come, it is told of as final; what comes all the same is told as a correction.
 
@@ -24,13 +24,9 @@ from streams.domain.statistics import (
 )
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import encode, stats_key, stats_row
+from tables.formats import untold_row
 
-__all__ = ["CHANGED", "GRACE_MS", "MARK", "PUBLISHED", "STEP", "Publishing", "in_steps"]
-
-CHANGED: Final = b"\x02"
-"""Begins the keys of rows that say which cells have changed since they were told of."""
-
-MARK: Final = Pending()
+__all__ = ["GRACE_MS", "PUBLISHED", "STEP", "Publishing", "in_steps"]
 
 PUBLISHED: Final = (HOUR + FULL, DAY + FULL)
 """What the keys of cells begin with that are told of; the others can be added up from these."""
@@ -58,7 +54,7 @@ class Publishing(NamedTuple):
     def tell(
         self,
         period_stats: TableLike[Cell],
-        pending_stats: TableLike[Pending],
+        pending: View[Pending],
         changed: dict[bytes, None],
         before: int,
         head: Pending,
@@ -69,18 +65,18 @@ class Publishing(NamedTuple):
         Args:
             changed: the keys of cells that this unit has changed.
             before: that time, ms; now it is what the head says.
+            head: says which rows of changed cells there are, and then which are left.
         """
-        pending = unit.table(pending_stats)
-        for mark in unit.stored_keys(pending_stats, CHANGED, CHANGED + b"\xff", MOST_TOLD):
-            pending.delete(mark)
-            changed[mark[len(CHANGED) :]] = None
+        while head.untold < head.untold_end and len(changed) < MOST_TOLD:
+            row = untold_row(head.untold)
+            noted = pending.get(row)
+            if noted is not None:
+                changed.update(dict.fromkeys(noted.cells))
+                pending.delete(row)
+            head.untold += 1
         ended = self._ended(period_stats, before, head.time, unit)
-        marks = [CHANGED + key for key in ended if key not in changed]
-        pending.load(marks)
-        for mark in marks:
-            # beyond what was read above, and told of now
-            if pending.get(mark) is not None:
-                pending.delete(mark)
+        if ended:
+            _leave_out(ended, pending, range(head.untold, head.untold_end))
         changed.update(ended)
         yield from self._emit(list(changed), period_stats, before, head.time, unit)
 
@@ -118,6 +114,15 @@ class Publishing(NamedTuple):
                 row = stats_row(key, cell, unit.partition, final, correction)
                 unit.emit(self.topic, stats_key(key), encode(row))
             yield
+
+
+def _leave_out(cells: dict[bytes, None], pending: View[Pending], rows: range) -> None:
+    """Note cells no longer that are told of now, in rows that are told of later."""
+    for number in rows:
+        row = untold_row(number)
+        noted = pending.get(row)
+        if noted is not None:
+            pending.put(row, Pending(cells=[key for key in noted.cells if key not in cells]))
 
 
 def in_steps(keys: list[bytes], view: View[Any], unit: Unit) -> Iterator[list[bytes]]:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from agents.publishing import CHANGED
 from agents.sweeping import ANSWER_S, ProduceRequests
 from streams.domain.delivery import Tick
 from streams.domain.placement import partition_of
-from streams.domain.statistics import MINUTE_MS, Cell, Pending, expired_spans
+from streams.domain.statistics import MINUTE_MS, Pending
 from streams.engine.calls import Calls
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
@@ -42,7 +41,6 @@ class Ticker:
     """
 
     reader: Reader
-    period_stats: TableLike[Cell]
     pending_stats: TableLike[Pending]
     statuses: str
     calls: Calls
@@ -64,34 +62,16 @@ class Ticker:
             if head.time:
                 at = min(max(at, head.time), head.time + MOST_MS)
             at = max(at, 1)
-            if self._is_due(partition, head, at) and await self._ask(partition, at):
+            if _is_due(head, at) and await self._ask(partition, at):
                 for _ in range(MOST_ROUNDS):
-                    if not self._is_unfinished(partition) or not await self._ask(partition, at):
+                    head = self._head(partition)
+                    if head is None or not _is_unfinished(head) or not await self._ask(partition, at):
                         break
-
-    def _is_due(self, partition: int, head: Pending, at: int) -> bool:
-        return (
-            head.end > head.first
-            or at // MINUTE_MS > head.time // MINUTE_MS
-            or self._is_unfinished(partition)
-        )
-
-    def _is_unfinished(self, partition: int) -> bool:
-        """Say whether some of the last tick's work is left; what has changed since is for the next one."""
-        head = self._head(partition)
-        if head is None or head.end > head.first:
-            return False
-        marked = self.reader.snapshot(self.pending_stats, partition).scan(CHANGED, CHANGED + b"\xff", 1)
-        return bool(marked) or self._has_expired(partition, head)
 
     def _head(self, partition: int) -> Pending | None:
         if partition not in self.reader.held():
             return None
         return self.reader.get(self.pending_stats, partition, HEAD)
-
-    def _has_expired(self, partition: int, head: Pending) -> bool:
-        cells = self.reader.snapshot(self.period_stats, partition)
-        return any(cells.scan(first, end, 1) for first, end in expired_spans(head.held))
 
     async def _ask(self, partition: int, at: int) -> bool:
         key = self._key(partition)
@@ -107,3 +87,12 @@ class Ticker:
             key = next(name for name in names if partition_of(name, self.reader.partitions) == partition)
             self._keys[partition] = key
         return key
+
+
+def _is_due(head: Pending, at: int) -> bool:
+    return head.end > head.first or at // MINUTE_MS > head.time // MINUTE_MS or _is_unfinished(head)
+
+
+def _is_unfinished(head: Pending) -> bool:
+    """Say whether some of the last tick's work is left; what has changed since is for the next one."""
+    return head.end == head.first and (head.untold < head.untold_end or head.gone != head.held)

@@ -21,7 +21,6 @@ from streams.messages import WorkerEvent, WorkerEventType, encode, event_headers
 from streams.topics import names
 from tables.deliveries import deliveries
 from tables.pending_stats import pending_stats
-from tables.period_stats import period_stats
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ async def produce(partition: int, records: list[Output]) -> int:
 
 _works = asyncio.Event()
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
-ticker = Ticker(app.reader, period_stats, pending_stats, topics.statuses, lanes.calls, produce)
+ticker = Ticker(app.reader, pending_stats, topics.statuses, lanes.calls, produce)
 
 
 async def attempt(doing: Awaitable[object], what: str) -> None:

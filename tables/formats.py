@@ -29,6 +29,7 @@ __all__ = [
     "index_entries",
     "pending_row",
     "pending_rows",
+    "untold_row",
 ]
 
 _ENTRY: Final = Struct(">BQ")
@@ -91,6 +92,11 @@ HEAD: Final = b"\x00"
 
 MOST_ROWS: Final = 256
 """Rows that may be pending."""
+
+
+def untold_row(number: int) -> bytes:
+    """Return the key of a row of cells that changed and were not told of; used but once."""
+    return b"\x02" + number.to_bytes(8, "big")
 
 
 def pending_row(number: int) -> bytes:

@@ -42,6 +42,7 @@ __all__ = [
     "Cell",
     "Changes",
     "Cohort",
+    "FullGroup",
     "Group",
     "Held",
     "Key",
@@ -51,12 +52,11 @@ __all__ = [
     "Windows",
     "activity",
     "add",
-    "add_bounded",
+    "add_stored",
     "cohort",
     "count_created",
     "expired_spans",
     "final_before",
-    "in_order",
     "minute_of",
     "name_provider",
     "rolled_up",
@@ -235,7 +235,7 @@ def _add_counts(counts: dict[K, int], more: dict[K, int]) -> None:
 
 
 def sum_up(cell: Cell, more: Cell) -> None:
-    """Add a cell to a sum, fast: what comes to zero stays as that, so it is not to be stored."""
+    """Add a cell to a sum, fast: what comes to zero stays as that, so it is not to be stored as it is."""
     counts = cell.counts
     count_of = counts.get
     for number, n in more.counts.items():
@@ -246,14 +246,27 @@ def sum_up(cell: Cell, more: Cell) -> None:
         cell.updated_at = more.updated_at
 
 
-def add_bounded(cell: Cell, more: Cell) -> None:
-    """Add what changed to a cell as it is stored: of each kind so many names are counted apart."""
+def add_stored(cell: Cell, more: Cell) -> None:
+    """Add what changed to a cell as it is stored.
+
+    Of each kind so many names are counted apart; and counters stand in order, so that equal cells are stored
+    as equal bytes.
+    """
+    counts, added = cell.counts, more.counts
+    if not counts:
+        cell.counts = {number: n for number in sorted(added) if (n := added[number])}
+    else:
+        is_known = counts.keys() >= added.keys()
+        _add_counts(counts, added)
+        if not is_known:
+            cell.counts = dict(sorted(counts.items()))
     if more.names:
-        names, more = more.names, Cell(updated_at=more.updated_at, counts=more.counts)
         # what goes before what comes, so that there is room
-        for name, n in sorted(names.items(), key=_by_count):
+        for name, n in sorted(more.names.items(), key=_by_count):
             _count_name(cell.names, name, n)
-    add(cell, more)
+        cell.names = dict(sorted(cell.names.items()))
+    if more.updated_at > cell.updated_at:
+        cell.updated_at = more.updated_at
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -281,74 +294,70 @@ def _has_room(names: dict[str, int], prefix: str) -> bool:
     return sum(name.startswith(prefix) for name in names) < MOST_NAMES
 
 
-def in_order(cell: Cell) -> Cell:
-    """Let counters stand in order: equal cells are stored as equal bytes."""
-    counts, names = cell.counts, cell.names
-    numbers = sorted(counts)
-    if numbers != list(counts):
-        cell.counts = {number: counts[number] for number in numbers}
-    if len(names) > 1:
-        cell.names = dict(sorted(names.items()))
-    return cell
+FullGroup: TypeAlias = tuple[str | None, str | None, str, str | None]
+"""Tenant, channel, provider and template."""
 
-
-Standing: TypeAlias = tuple[
-    int, str | None, str | None, str, str | None, int, int | None, bool, int | None, str | None
-]
-"""Where a delivery counts: precedence; tenant, channel, provider, template; minute of its creation and, if it
-was sent, of that; whether it has arrived though its status does not tell so; ms from sent to delivered; its
-error's code if it failed."""
+Standing: TypeAlias = tuple[FullGroup, int, int, int | None, bool, int | None, str | None]
+"""Where a delivery counts: its group; the minute of its creation; precedence; the minute in which it was
+sent, if it was; whether it has arrived though its status does not tell so; ms from sent to delivered; the
+code of its error, if it failed. A bare tuple: two are made of each callback."""
 
 
 def standing(delivery: Delivery) -> Standing:
     """Return where a delivery counts now."""
-    times, precedence, attempts = delivery.times, delivery.precedence, delivery.attempts
-    tenant, channel, provider, template, created = _origin(delivery)
+    times, precedence = delivery.times, delivery.precedence
     sent, delivered = times[SENT], times[DELIVERED]
     duration = None
     if sent is not None:
         if delivered is not None:
             # clocks of different machines may tell that it arrived before it was sent
             duration = min(delivered - sent, LONGEST_MS) if delivered > sent else 0
-        sent = minute_of(sent)
+        # as `minute_of`, but two calls less for each of the two that are made of a callback
+        sent //= MINUTE_MS
+        if not 0 <= sent <= _LAST_MINUTE:
+            sent = _nearest(sent)
     code = None
     if precedence == FAILED:
-        failure = (attempts[0] if len(attempts) == 1 else speaker(attempts, channel)).failure
+        attempts = delivery.attempts
+        failure = (attempts[0] if len(attempts) == 1 else speaker(attempts, delivery.channel)).failure
         code = UNKNOWN if failure is None else failure.code
     # what contradicts that it failed is that it arrived; most often the status tells that itself
     arrived = precedence < DELIVERED and delivery.seen & CONTRADICTED != 0
-    minute = minute_of(created)
-    return precedence, tenant, channel, provider, template, minute, sent, arrived, duration, code
+    group, created = _origin(delivery)
+    minute = created // MINUTE_MS
+    if not 0 <= minute <= _LAST_MINUTE:
+        minute = _nearest(minute)
+    return group, minute, precedence, sent, arrived, duration, code
 
 
-def _origin(delivery: Delivery) -> tuple[str | None, str | None, str, str | None, int]:
-    """Return tenant, channel, provider, template and time of creation, as `Delivery` has them, at once."""
+def _origin(delivery: Delivery) -> tuple[FullGroup, int]:
+    """Return the group and the time of creation, ms, as `Delivery` has them, at once."""
     request, provider = delivery.request, delivery.named
-    tenant, channel = delivery.tenant_hint, delivery.channel_hint
     if request is None:
         if provider is None:
             provider = UNKNOWN
-        return tenant, channel, provider, delivery.template_id_hint, delivery.created_at
-    if request.tenant is not None:
-        tenant = request.tenant
-    if request.channel is not None:
-        channel = request.channel
+        attempts = delivery.attempts
+        created = attempts[0].at if len(attempts) == 1 else delivery.created_at
+        return (delivery.tenant_hint, delivery.channel_hint, provider, delivery.template_id_hint), created
+    tenant = delivery.tenant_hint if request.tenant is None else request.tenant
+    channel = delivery.channel_hint if request.channel is None else request.channel
     if provider is None:
         provider = request.provider
-    return tenant, channel, provider, request.template_id, request.created_at
+    return (tenant, channel, provider, request.template_id), request.created_at
 
 
 def minute_of(ms: int) -> int:
     """Return the minute since the epoch; what does not fit as the nearest: records carry any time."""
     minute = ms // MINUTE_MS
-    return minute if 0 <= minute <= _LAST_MINUTE else min(max(minute, 0), _LAST_MINUTE)
+    return minute if 0 <= minute <= _LAST_MINUTE else _nearest(minute)
 
 
-Place: TypeAlias = tuple[int, str | None, str | None, str, str | None]
-"""A minute since the epoch; tenant, channel, provider and template."""
+def _nearest(minute: int) -> int:
+    return min(max(minute, 0), _LAST_MINUTE)
 
-Changes: TypeAlias = dict[Place, Cell]
-"""What is to be added to the cells of minutes."""
+
+Changes: TypeAlias = dict[FullGroup, dict[int, Cell]]
+"""What is to be added to the cells of minutes, by group and minute since the epoch."""
 
 Group: TypeAlias = tuple[str | None, ...]
 
@@ -415,12 +424,19 @@ class Held(NamedTuple):
         return dict(zip((MINUTE, HOUR, DAY), self, strict=True))
 
 
-def expired_spans(held: Held) -> Iterator[tuple[bytes, bytes]]:
-    """Yield where the keys of windows lie that are kept no longer: from one on, before another."""
+def expired_spans(gone: Held, held: Held) -> Iterator[tuple[bytes, bytes]]:
+    """Yield where the keys of windows lie that are kept no longer: from one on, before another.
+
+    Args:
+        gone: what has been let go before.
+        held: what is still kept.
+    """
+    since = gone.by_granularity()
     for granularity, oldest in held.by_granularity().items():
         for level in (WHOLE, PROVIDER, FULL):
-            if oldest:
-                yield window_key(granularity, level, 0), window_key(granularity, level, oldest)
+            if since[granularity] < oldest:
+                first = window_key(granularity, level, since[granularity])
+                yield first, window_key(granularity, level, oldest)
 
 
 ALL_HELD: Final = Held()
@@ -443,36 +459,48 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """What units of work have added and is not in the cells yet, and how it is stored.
 
     Every unit would change hundreds of cells, so its changes wait in a row of their own, in sequence, until
-    there are enough of them.
+    there are enough of them. In a sequence of their own are rows of cells that changed and were not told of.
+    One row, the head, says which rows there are.
 
     Attributes:
         first, end: which of the sequence it is: from one row until before another.
         entries: how many changes these are.
-        changes: the changes themselves; none in the row that says which rows there are.
-        time: how far the time of the events has come; only in that row; ms.
-        held: which windows are still kept; only there.
+        changes: the changes themselves; none in the head.
+        cells: keys of cells that have changed; none in the head.
+        time: how far the time of the events has come; only in the head, as all that follows; ms.
+        held: which windows are still kept.
+        gone: as far as the cells of others have been let go.
+        untold, untold_end: which rows there are of cells that have changed.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     first: int = 0
     end: int = 0
     entries: int = 0
-    changes: list[tuple[int, str | None, str | None, str, str | None, Cell]] = []
+    changes: list[tuple[FullGroup, dict[int, Cell]]] = []
+    cells: list[bytes] = []
     time: int = 0
     held: Held = ALL_HELD
+    gone: Held = ALL_HELD
+    untold: int = 0
+    untold_end: int = 0
 
     def add_to(self, changes: Changes) -> None:
         """Add these to others; their cells are theirs from then on."""
-        for minute, tenant, channel, provider, template, cell in self.changes:
-            place = minute, tenant, channel, provider, template
-            known = changes.get(place)
-            if known is None:
-                changes[place] = cell
-            else:
-                add(known, cell)
+        for group, cells in self.changes:
+            minutes = changes.get(group)
+            if minutes is None:
+                changes[group] = cells
+                continue
+            for minute, cell in cells.items():
+                known = minutes.get(minute)
+                if known is None:
+                    minutes[minute] = cell
+                else:
+                    sum_up(known, cell)
 
 
-class Touched:
+class Touched(msgspec.Struct, gc=False):
     """A delivery that changes.
 
     Attributes:
@@ -480,12 +508,9 @@ class Touched:
         entries: those that are new in its history.
     """
 
-    __slots__ = ("before", "delivery", "entries")
-
-    def __init__(self, before: Standing | None, delivery: Delivery) -> None:
-        self.before = before
-        self.delivery = delivery
-        self.entries: list[Entry] = []
+    before: Standing | None
+    delivery: Delivery
+    entries: list[Entry] = []
 
 
 class Tally:
@@ -532,7 +557,7 @@ class Tally:
 
     def left(self, before: Standing) -> None:
         """Count a delivery no longer."""
-        self._stand(before, -1, self._cell((before[5], before[1], before[2], before[3], before[4])))
+        self._stand(before, -1, self._cell(before[0], before[1]))
 
     def ended(self, outcome: int, at: int, callback: Callback | None = None) -> None:
         """Count a callback that was not plainly applied, under what it says itself of its group.
@@ -542,29 +567,30 @@ class Tally:
             at: event time, ms; of one that could not be read, the time of its arrival.
             callback: None if it could not be read.
         """
-        place: Place = (minute_of(at), None, None, UNKNOWN, None)
+        group: FullGroup = None, None, UNKNOWN, None
         if callback is not None:
             provider = callback.provider or UNKNOWN
-            place = (place[0], callback.tenant, callback.channel, provider, callback.template_id)
-        counts = self._cell(place).counts
+            group = callback.tenant, callback.channel, provider, callback.template_id
+        counts = self._cell(group, minute_of(at)).counts
         counts[_OUTCOMES + outcome] = counts.get(_OUTCOMES + outcome, 0) + 1
 
     def _settle(self, touched: Touched) -> None:
         before, delivery, entries = touched.before, touched.delivery, touched.entries
         now = standing(delivery)
-        cell = self._cell((now[5], now[1], now[2], now[3], now[4]))
-        if before != now:
-            if before is None:
-                self._stand(now, 1, cell)
-            elif before[1:7] == now[1:7]:
+        group, minute = now[0], now[1]
+        cell = self._cell(group, minute)
+        if before is None:
+            self._stand(now, 1, cell)
+        elif before != now:
+            was = before[0]
+            if was == group and minute == before[1] and before[3] == now[3]:
                 self._move(before, now, cell)
             else:
                 self.left(before)
                 self._stand(now, 1, cell)
-                if before[1:3] != now[1:3] or before[4] != now[4]:
-                    self._regroup(delivery.history, entries, before, now)
-        for entry in entries:
-            self._happened(entry, now, 1, cell)
+                if was[:2] != group[:2] or was[3] != group[3]:
+                    self._regroup(delivery.history, entries, was, group)
+        self._happened(entries, group, 1, cell, minute)
         if delivery.updated_at > cell.updated_at:
             cell.updated_at = delivery.updated_at
 
@@ -574,64 +600,72 @@ class Tally:
         Args:
             cell: of the minute of its creation and its group.
         """
-        _, tenant, channel, provider, template, minute, sent, _, _, _ = at
+        group, minute, _, sent, _, _, _ = at
         if sent == minute:
             _count(cell, _BOTH, at, sign)
             return
         _count(cell, CREATED_THEN, at, sign)
         if sent is not None:
-            _count(self._cell((sent, tenant, channel, provider, template)), SENT_THEN, at, sign)
+            _count(self._cell(group, sent), SENT_THEN, at, sign)
 
     def _move(self, before: Standing, now: Standing, cell: Cell) -> None:
         """Count a delivery otherwise, in the same cells."""
-        _, tenant, channel, provider, template, minute, sent, _, _, _ = now
+        group, minute, _, sent, _, _, _ = now
         if sent == minute:
             _differ(cell, _BOTH, before, now)
             return
         _differ(cell, CREATED_THEN, before, now)
         if sent is not None:
-            _differ(self._cell((sent, tenant, channel, provider, template)), SENT_THEN, before, now)
+            _differ(self._cell(group, sent), SENT_THEN, before, now)
 
-    def _regroup(self, history: list[Entry], new: list[Entry], before: Standing, now: Standing) -> None:
+    def _regroup(self, history: list[Entry], new: list[Entry], before: FullGroup, now: FullGroup) -> None:
         """Count what has happened under the group that the message turned out to belong to.
 
         What the history has no longer stays where it was counted.
         """
-        for entry in history:
-            if not any(entry is one for one in new):
-                self._happened(entry, before, -1, None)
-                self._happened(entry, now, 1, None)
+        known = [entry for entry in history if not any(entry is one for one in new)]
+        self._happened(known, before, -1)
+        self._happened(known, now, 1)
 
-    def _happened(self, entry: Entry, now: Standing, sign: int, cell: Cell | None) -> None:
-        """Count a history entry of a delivery that stands so, once more or once less.
+    def _happened(
+        self, entries: list[Entry], group: FullGroup, sign: int, near: Cell | None = None, minute: int = -1
+    ) -> None:
+        """Count history entries of a delivery of a group, once more or once less.
 
         Args:
-            cell: where the delivery itself counts, which mostly is the entry's too.
+            near: the cell of this group and a minute, where most of them count.
         """
-        provider, at = entry.provider, entry.at
-        if provider is None:
-            provider = UNKNOWN
-        minute = minute_of(at)
-        if cell is None or minute != now[5] or provider != now[3]:
-            cell = self._cell((minute, now[1], now[2], provider, now[4]))
-        counts = cell.counts
-        number = _ACTIVITY + entry.precedence
-        counts[number] = counts.get(number, 0) + sign
-        if entry.attempt == REQUESTED or (entry.id == EXPIRY and entry.precedence == EXPIRED):
-            counts[_UNCALLED] = counts.get(_UNCALLED, 0) + sign
-            return
-        lateness = entry.receipt - at
-        if lateness > 0:
-            # a record may carry any timestamp, and a sum must not grow beyond what can be stored
-            counts[_LATENESS_SUM] = counts.get(_LATENESS_SUM, 0) + sign * min(lateness, LONGEST_MS)
-            if lateness > CURVE_MS[0]:
-                number = _LATENESS + bisect_left(CURVE_MS, lateness)
-                counts[number] = counts.get(number, 0) + sign
+        for entry in entries:
+            provider, at, precedence = entry.provider, entry.at, entry.precedence
+            if provider is None:
+                provider = UNKNOWN
+            if provider != group[2]:
+                counts = self._cell((group[0], group[1], provider, group[3]), minute_of(at)).counts
+            elif near is None or at // MINUTE_MS != minute:
+                counts = self._cell(group, minute_of(at)).counts
+            else:
+                counts = near.counts
+            number = _ACTIVITY + precedence
+            counts[number] = counts.get(number, 0) + sign
+            if entry.attempt == REQUESTED or (precedence == EXPIRED and entry.id == EXPIRY):
+                counts[_UNCALLED] = counts.get(_UNCALLED, 0) + sign
+                continue
+            lateness = entry.receipt - at
+            if lateness > 0:
+                if lateness > CURVE_MS[0]:
+                    number = _LATENESS + bisect_left(CURVE_MS, lateness)
+                    counts[number] = counts.get(number, 0) + sign
+                    # a record may carry any timestamp, and a sum must not grow beyond what can be stored
+                    lateness = min(lateness, LONGEST_MS)
+                counts[_LATENESS_SUM] = counts.get(_LATENESS_SUM, 0) + sign * lateness
 
-    def _cell(self, place: Place) -> Cell:
-        cell = self.changes.get(place)
+    def _cell(self, group: FullGroup, minute: int) -> Cell:
+        minutes = self.changes.get(group)
+        if minutes is None:
+            minutes = self.changes[group] = {}
+        cell = minutes.get(minute)
         if cell is None:
-            cell = self.changes[place] = Cell()
+            cell = minutes[minute] = Cell()
         return cell
 
 
@@ -642,7 +676,7 @@ def count_created(cell: Cell, at: Standing) -> None:
 
 def _count(cell: Cell, family: int, at: Standing, sign: int) -> None:
     """Count a delivery that stands so in a cohort."""
-    precedence, _, _, _, _, _, _, arrived, duration, code = at
+    _, _, precedence, _, arrived, duration, code = at
     counts = cell.counts
     counts[family + precedence] = counts.get(family + precedence, 0) + sign
     if arrived:
@@ -653,20 +687,32 @@ def _count(cell: Cell, family: int, at: Standing, sign: int) -> None:
         _count_failure(cell.names, family, code, sign)
 
 
+def _count_durations(counts: dict[int, int], family: int, took: int | None, takes: int | None) -> None:
+    for duration, sign in ((took, -1), (takes, 1)):
+        if duration is not None:
+            _count_duration(counts, family, duration, sign)
+
+
+def _count_failures(names: dict[str, int], family: int, failed_by: str | None, fails_by: str | None) -> None:
+    for code, sign in ((failed_by, -1), (fails_by, 1)):
+        if code is not None:
+            _count_failure(names, family, code, sign)
+
+
 def _differ(cell: Cell, family: int, before: Standing, now: Standing) -> None:
     """Count a delivery otherwise in the same cohort."""
     counts = cell.counts
-    if before[0] != now[0]:
-        counts[family + before[0]] = counts.get(family + before[0], 0) - 1
-        counts[family + now[0]] = counts.get(family + now[0], 0) + 1
-    if before[7] != now[7]:
-        counts[family + _ARRIVED] = counts.get(family + _ARRIVED, 0) + (1 if now[7] else -1)
-    if before[8:] != now[8:]:
-        for (duration, code), sign in ((before[8:], -1), (now[8:], 1)):
-            if duration is not None:
-                _count_duration(counts, family, duration, sign)
-            if code is not None:
-                _count_failure(cell.names, family, code, sign)
+    _, _, was_at, _, had_arrived, took, failed_by = before
+    _, _, is_at, _, has_arrived, takes, fails_by = now
+    if was_at != is_at:
+        counts[family + was_at] = counts.get(family + was_at, 0) - 1
+        counts[family + is_at] = counts.get(family + is_at, 0) + 1
+    if had_arrived != has_arrived:
+        counts[family + _ARRIVED] = counts.get(family + _ARRIVED, 0) + (1 if has_arrived else -1)
+    if took != takes:
+        _count_durations(counts, family, took, takes)
+    if failed_by != fails_by:
+        _count_failures(cell.names, family, failed_by, fails_by)
 
 
 def _count_failure(names: dict[str, int], family: int, code: str, sign: int) -> None:
@@ -683,50 +729,54 @@ def _count_duration(counts: dict[int, int], family: int, duration: int, sign: in
 def rolled_up(changes: Changes, held: Held = ALL_HELD) -> Iterator[tuple[bytes, Cell]]:
     """Yield what is to be added to which cell, by its key: of every granularity and level.
 
-    What came too late for its minute, hour or day counts in the windows that are still kept.
+    What came too late for its minute, hour or day counts in the windows that are still kept. The work is done
+    window by window, so that who asks for the next few does not wait for all.
     """
     oldest = {**held.by_granularity(), ALL: 0}
-    cells: _Cells = {(place[0], place[1:]): cell for place, cell in changes.items()}
+    windows: dict[int, _Groups] = {}
+    for full, cells in changes.items():
+        for minute, cell in cells.items():
+            windows.setdefault(minute, {})[full] = cell
     packed: dict[Group, bytes] = {}
-    for granularity, minutes in WINDOW_MINUTES.items():
-        if granularity != MINUTE:
-            cells = _lengthened(cells, minutes)
-        by_provider = _widened(cells)
-        whole = _in_all(by_provider)
-        for level, some in ((FULL, cells), (PROVIDER, by_provider), (WHOLE, whole)):
-            for (start, group), cell in some.items():
-                if start < oldest[granularity]:
-                    continue
-                end = packed.get(group)
-                if end is None:
-                    end = packed[group] = _encode(group)
-                yield window_key(granularity, level, start) + end, cell
+    for granularity, minutes in _LONGER.items():
+        longer: dict[int, _Groups] = {}
+        for start, groups in windows.items():
+            if start >= oldest[granularity]:
+                yield from _of_window(granularity, start, groups, packed)
+            if minutes:
+                into = longer.setdefault(start - start % minutes, {})
+                for group, cell in groups.items():
+                    _add_at(into, group, cell)
+        windows = longer
 
 
-_Cells: TypeAlias = dict[tuple[int, Group], Cell]
+_LONGER: Final = dict(zip(WINDOW_MINUTES, (*WINDOW_MINUTES.values(), 0)[1:], strict=True))
+"""How long the windows are that those of a granularity are added up to."""
+
+_Groups: TypeAlias = dict[Group, Cell]
 
 
-def _lengthened(cells: _Cells, minutes: int) -> _Cells:
-    longer: _Cells = {}
-    for (start, group), cell in cells.items():
-        _add_at(longer, (start - start % minutes, group), cell)
-    return longer
+def _of_window(
+    granularity: bytes, start: int, groups: _Groups, packed: dict[Group, bytes]
+) -> Iterator[tuple[bytes, Cell]]:
+    """Yield the cells of one window, of every level.
 
-
-def _widened(cells: _Cells) -> _Cells:
-    wider: _Cells = {}
-    for (start, group), cell in cells.items():
-        _add_at(wider, (start, (group[2],)), cell)
-    return wider
-
-
-def _in_all(by_provider: _Cells) -> _Cells:
-    """Add the cells of all providers up, which then are counted by name."""
-    whole: _Cells = {}
-    for (start, (provider,)), cell in by_provider.items():
-        into = _add_at(whole, (start, ()), cell)
-        name_provider(into, cell, provider)
-    return whole
+    Args:
+        packed: groups as they are stored, to be done but once.
+    """
+    by_provider: _Groups = {}
+    for group, cell in groups.items():
+        _add_at(by_provider, (group[2],), cell)
+    whole: _Groups = {}
+    for (provider,), cell in by_provider.items():
+        name_provider(_add_at(whole, (), cell), cell, provider)
+    for level, some in ((FULL, groups), (PROVIDER, by_provider), (WHOLE, whole)):
+        begin = window_key(granularity, level, start)
+        for group, cell in some.items():
+            end = packed.get(group)
+            if end is None:
+                end = packed[group] = _encode(group)
+            yield begin + end, cell
 
 
 def name_provider(into: Cell, cell: Cell, provider: str | None) -> None:
@@ -743,12 +793,12 @@ def name_provider(into: Cell, cell: Cell, provider: str | None) -> None:
             into.names[name] = into.names.get(name, 0) + n
 
 
-def _add_at(cells: _Cells, where: tuple[int, Group], cell: Cell) -> Cell:
-    into = cells.get(where)
+def _add_at(groups: _Groups, group: Group, cell: Cell) -> Cell:
+    into = groups.get(group)
     if into is None:
-        into = cells[where] = Cell(
+        into = groups[group] = Cell(
             updated_at=cell.updated_at, counts=cell.counts.copy(), names=cell.names.copy()
         )
-    else:
-        add(into, cell)
+        return into
+    sum_up(into, cell)
     return into

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import faust
 
 from streams.engine.lanes import Lanes
-from streams.engine.reading import TableSnapshot
+from streams.engine.reading import Listings, Rows, TableSnapshot
 from streams.engine.schema import BatchSchema
 from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
@@ -173,6 +173,14 @@ class TableReader:
     def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
         """Return the table as it is now."""
         return TableSnapshot(self._store(table, partition).snapshot(), table.format)
+
+    def rows(self, table: TableLike[V], partition: int, first: bytes, end: bytes) -> Rows[V]:
+        """Return rows as they are now."""
+        return Rows(self._store(table, partition).rows(first, end), table.format)
+
+    def listings(self, table: TableLike[Any], partition: int, first: bytes, end: bytes) -> Listings:
+        """Return entries of the index as they are now."""
+        return Listings(self._store(table, partition).listings(first, end), table.format)
 
     def _store(self, table: TableLike[Any], partition: int) -> Any:
         store = table.store.opened(partition)  # type: ignore[attr-defined]

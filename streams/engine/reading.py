@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from streams.engine.formats import Format
 from streams.engine.units import TableLike
 
-__all__ = ["Reader", "Stored", "TableSnapshot"]
+__all__ = ["Listings", "Reader", "Rows", "TableSnapshot"]
 
 V = TypeVar("V")
 
 
-class Stored(Protocol):
-    """Bytes as they were at one moment."""
+class Values(Protocol):
+    """Bytes by key, as they were at one moment."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`."""
-
-    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return entries in order."""
-
-    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
-        """Return listings (entry + key) in order."""
 
 
 class TableSnapshot(Generic[V]):
     """One partition of a table as it was at one moment."""
 
-    def __init__(self, stored: Stored, format: Format[V]) -> None:
+    def __init__(self, stored: Values, format: Format[V]) -> None:
         self._stored = stored
         self._format = format
 
@@ -37,15 +33,31 @@ class TableSnapshot(Generic[V]):
         value = self._stored.get(key)
         return None if value is None else self._format.decode(value)
 
-    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, V]]:
-        """Return entries in order."""
-        decode = self._format.decode
-        return [(key, decode(value)) for key, value in self._stored.scan(first, end, limit)]
 
-    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return listings in order, each cut into entry and key."""
-        width = self._format.index_bytes
-        return [(listing[:width], listing[width:]) for listing in self._stored.scan_index(first, end, limit)]
+class Rows(Generic[V]):
+    """Rows of one partition of a table, in order, as they were at one moment."""
+
+    def __init__(self, stored: Iterator[tuple[bytes, bytes]], format: Format[V]) -> None:
+        self._stored = stored
+        self._format = format
+
+    def take(self, limit: int) -> list[tuple[bytes, V]]:
+        """Return the next ones; when there are fewer than `limit`, these are the last."""
+        decode = self._format.decode
+        return [(key, decode(value)) for key, value in islice(self._stored, limit)]
+
+
+class Listings:
+    """Entries of the index of one partition of a table, in order, as they were at one moment."""
+
+    def __init__(self, stored: Iterator[bytes], format: Format[Any]) -> None:
+        self._stored = stored
+        self._width = format.index_bytes
+
+    def take(self, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return the next ones, each cut into entry and key; fewer than `limit` are the last."""
+        width = self._width
+        return [(listing[:width], listing[width:]) for listing in islice(self._stored, limit)]
 
 
 class Reader(Protocol):
@@ -78,6 +90,12 @@ class Reader(Protocol):
 
     def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
         """Return `table` as it is now, and stays whatever is written; not to be kept for long."""
+
+    def rows(self, table: TableLike[V], partition: int, first: bytes, end: bytes) -> Rows[V]:
+        """Return the rows from a key on, before another, likewise."""
+
+    def listings(self, table: TableLike[Any], partition: int, first: bytes, end: bytes) -> Listings:
+        """Return the entries of the index from one on, before another, likewise."""
 
     def scan_index(
         self,

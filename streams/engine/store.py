@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rocksdict import (
     BlockBasedIndexType,
@@ -33,6 +33,8 @@ from streams.engine.batches import Record
 from streams.engine.formats import Entries, Format, Write
 
 __all__ = ["PartitionStore", "Snapshot"]
+
+E = TypeVar("E")
 
 OFFSET = b"\xfeoffset"
 INDEX = b"\xff"
@@ -80,8 +82,24 @@ def _behind(prefix: bytes) -> bytes:
     return whole[:-1] + bytes([whole[-1] + 1]) if whole else b"\xff" * 16
 
 
+def _before(end: bytes, iterate: Callable[[ReadOptions], Iterator[E]]) -> Iterator[E]:
+    """Return an iterator that ends before a key and shows the data as they are now.
+
+    Without an end, one that finds too few goes on over all that was deleted behind it.
+    """
+    options = ReadOptions()
+    options.set_iterate_upper_bound(end)
+    return _keeping(options, iterate(options))
+
+
+def _keeping(options: ReadOptions, entries: Iterator[E]) -> Iterator[E]:
+    # rocksdict's iterator points to the bound in its options, and does not keep them alive
+    yield from entries
+    del options
+
+
 class Snapshot:
-    """The data of a store as it was at one moment.
+    """The values of a store as they were at one moment.
 
     An iterator shows that; rocksdict's own snapshots do not, when they are iterated over.
     """
@@ -91,21 +109,10 @@ class Snapshot:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`."""
-        return next((value for _, value in self.scan(key, key + b"\0", 1)), None)
-
-    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` entries from the key `first` on, before `end`, in order."""
         entries = self._entries
-        found: list[tuple[bytes, bytes]] = []
-        entries.seek(first)
-        while len(found) < limit and entries.valid() and (key := entries.key()) < end:
-            found.append((key, entries.value()))
-            entries.next()
+        entries.seek(key)
+        found: bytes | None = entries.value() if entries.valid() and entries.key() == key else None
         return found
-
-    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
-        """Return up to `limit` listings (entry + key) from `first` on, before `end`, in order."""
-        return [key[1:] for key, _ in self.scan(INDEX + first, INDEX + end, limit)]
 
 
 class PartitionStore:
@@ -182,24 +189,33 @@ class PartitionStore:
 
     def keys(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
         """Return up to `limit` keys from `first` on, before `end`, in order."""
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
-        found: Iterator[bytes] = self._db.keys(from_key=first, read_opt=options)
-        return list(islice(found, limit))
+        return list(islice(self._keys(first, end), limit))
+
+    def rows(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the entries from `first` on, before `end`, in order, as they are now.
+
+        RocksDB keeps these, and its lock, as long as the iterator is there.
+        """
+        return _before(end, lambda options: self._db.items(from_key=first, read_opt=options))
+
+    def listings(self, first: bytes, end: bytes) -> Iterator[bytes]:
+        """Iterate over the listings (entry + key) so, as they are now."""
+        return (key[1:] for key in self._keys(INDEX + first, INDEX + end))
+
+    def _keys(self, first: bytes, end: bytes) -> Iterator[bytes]:
+        return _before(end, lambda options: self._db.keys(from_key=first, read_opt=options))
 
     def scan_index(
         self, prefix: bytes, limit: int, after: bytes | None = None, before: bytes | None = None
     ) -> list[bytes]:
         """Return up to `limit` listings (entry + key) with a `prefix`, between `after` and `before`."""
         first = INDEX + (prefix if after is None else after + b"\0")
-        # without an end a scan that finds too few goes on over all that was deleted behind it
-        options = ReadOptions()
-        options.set_iterate_upper_bound(INDEX + (_behind(prefix) if before is None else before))
-        listings: Iterator[bytes] = self._db.keys(from_key=first, read_opt=options)
-        return [listing[1:] for listing in islice(listings, limit) if listing.startswith(INDEX + prefix)]
+        end = INDEX + (_behind(prefix) if before is None else before)
+        listings = islice(self._keys(first, end), limit)
+        return [listing[1:] for listing in listings if listing.startswith(INDEX + prefix)]
 
     def snapshot(self) -> Snapshot:
-        """Return the data as it is now; RocksDB keeps it, and its lock, until the snapshot goes."""
+        """Return the values as they are now; RocksDB keeps them, and its lock, until the snapshot goes."""
         return Snapshot(self._db)
 
     def close(self) -> None:

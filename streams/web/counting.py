@@ -24,7 +24,6 @@ from streams.domain.statistics import (
     WHOLE,
     WINDOW_MINUTES,
     Cell,
-    Changes,
     Group,
     Held,
     Key,
@@ -35,7 +34,7 @@ from streams.domain.statistics import (
     sum_up,
     window_key,
 )
-from streams.engine.reading import Reader, TableSnapshot
+from streams.engine.reading import Listings, Reader, Rows, TableSnapshot
 from streams.engine.units import TableLike
 from streams.web.answers import PAGE_ROWS, Deliveries, require_held
 from streams.web.queries import DIMENSIONS, Dimension
@@ -135,12 +134,13 @@ class _Counts:
             self.add(minute, group, cell)
         return len(cells)
 
-    def add_pending(self, inquiry: Inquiry, changes: Changes) -> int:
-        """Add what is pending of whole minutes; return how many changes were looked at."""
-        for place, cell in changes.items():
-            if inquiry.first <= place[0] < inquiry.last:
-                self.add(place[0], place[1:], cell)
-        return len(changes)
+    def add_pending(self, inquiry: Inquiry, pending: dict[int, dict[Group, Cell]]) -> int:
+        """Add what is pending of whole minutes; return how many cells these are."""
+        added = 0
+        for minute, cells in pending.items():
+            if inquiry.first <= minute < inquiry.last:
+                added += self.add_all(minute, cells)
+        return added
 
     def _cell(self, minute: int, group: Group) -> Cell:
         where = (minute - minute % self._interval if self._interval else 0), group
@@ -153,26 +153,35 @@ class _Counts:
 class Sums:
     """What was added up before and still holds, by partition.
 
-    Rows that are pending never change, so each is read once. Cells change when pending rows are added to
-    them, which the first row that is pending then tells.
+    Rows that are pending never change, so each is read once for a level. Cells change when pending rows are
+    added to them, which the first row that is pending then tells.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[int, tuple[int, int, Changes]] = {}
+        self._pending: dict[tuple[int, bytes], tuple[int, int, dict[int, dict[Group, Cell]]]] = {}
         self._spans: dict[tuple[int, bytes, Span], tuple[int, dict[Group, Cell]]] = {}
 
-    def pending(self, partition: int, head: Pending, rows: TableSnapshot[Pending]) -> tuple[Changes, int]:
-        """Return all that is pending, good until others have their turn, and how many changes were read."""
-        first, end, changes = self._pending.get(partition, (-1, 0, {}))
+    def pending(
+        self, partition: int, head: Pending, rows: TableSnapshot[Pending], level: bytes
+    ) -> tuple[dict[int, dict[Group, Cell]], int]:
+        """Return what is pending by minute and group, of providers or full ones, and how many were read.
+
+        It is good until others have their turn.
+        """
+        where = partition, level
+        first, end, pending = self._pending.get(where, (-1, 0, {}))
         if first != head.first or end > head.end:
-            end, changes = head.first, {}
+            end, pending = head.first, {}
         read = 0
         for number in range(end, head.end):
             row = rows.get(pending_row(number)) or Pending()
-            row.add_to(changes)
+            for full, cells in row.changes:
+                group = full if level == FULL else (full[_PROVIDER_AT],)
+                for minute, cell in cells.items():
+                    _add_to_group(pending.setdefault(minute, {}), minute, group, cell)
             read += row.entries
-        self._pending[partition] = head.first, head.end, changes
-        return changes, read
+        self._pending[where] = head.first, head.end, pending
+        return pending, read
 
     def span(self, partition: int, head: Pending, level: bytes, span: Span) -> dict[Group, Cell] | None:
         """Return the cells of a span by group, if none of them has changed since they were kept."""
@@ -228,24 +237,30 @@ def _counted(
     counts: _Counts,
 ) -> Iterator[int]:
     """Add up one partition, in steps of so many rows; all is frozen in the first one."""
-    cells = reader.snapshot(tables.period_stats, partition)
-    deliveries = reader.snapshot(tables.deliveries, partition) if inquiry.edges else None
-    changes, read = sums.pending(partition, head, pending)
-    yield read + counts.add_pending(inquiry, changes)
     level = level_of(inquiry)
+    kept = not inquiry.interval and level != FULL
+    known = {span: sums.span(partition, head, level, span) for span in inquiry.spans if kept}
+    cells = {
+        span: _rows(reader, tables, partition, span, level)
+        for span in inquiry.spans
+        if known.get(span) is None
+    }
+    edges = [(edge, _listings(reader, tables, partition, edge)) for edge in inquiry.edges]
+    deliveries = reader.snapshot(tables.deliveries, partition)
+    changes, read = sums.pending(partition, head, pending, FULL if level == FULL else PROVIDER)
+    yield read + counts.add_pending(inquiry, changes)
     for span in inquiry.spans:
-        if inquiry.interval or level == FULL:
-            yield from _add_cells(cells, span, level, counts.add)
+        if not kept:
+            yield from _add_cells(cells[span], counts.add)
             continue
-        known = sums.span(partition, head, level, span)
-        if known is None:
-            known = {}
-            yield from _add_cells(cells, span, level, partial(_add_to_group, known))
-            sums.keep(partition, head, level, span, known)
-        yield counts.add_all(span.start, known)
-    if deliveries is not None:
-        for edge in inquiry.edges:
-            yield from _add_messages(deliveries, edge, counts)
+        groups = known[span]
+        if groups is None:
+            groups = {}
+            yield from _add_cells(cells[span], partial(_add_to_group, groups))
+            sums.keep(partition, head, level, span, groups)
+        yield counts.add_all(span.start, groups)
+    for edge, listings in edges:
+        yield from _add_messages(deliveries, listings, edge, counts)
 
 
 def _add_to_group(groups: dict[Group, Cell], _minute: int, group: Group, cell: Cell) -> None:
@@ -256,20 +271,25 @@ def _add_to_group(groups: dict[Group, Cell], _minute: int, group: Group, cell: C
         sum_up(known, cell)
 
 
-def _add_cells(
-    cells: TableSnapshot[Cell], span: Span, level: bytes, add: Callable[[int, Group, Cell], None]
-) -> Iterator[int]:
-    """Add the cells of a span, in steps of so many."""
+def _rows(reader: Reader, tables: StatsTables, partition: int, span: Span, level: bytes) -> Rows[Cell]:
+    """Return the cells of a span as they are now."""
     start = window_key(span.granularity, level, span.start)
-    end = _end_key(span, level)
-    while rows := cells.scan(start, end, PAGE_ROWS):
-        for key, cell in rows:
+    return reader.rows(tables.period_stats, partition, start, _end_key(span, level))
+
+
+def _listings(reader: Reader, tables: StatsTables, partition: int, edge: Edge) -> Listings:
+    """Return the messages that were created in a part of a minute, as they are now."""
+    begin, end = created_from(edge.begin), created_from(edge.end)
+    return reader.listings(tables.deliveries, partition, begin, end)
+
+
+def _add_cells(rows: Rows[Cell], add: Callable[[int, Group, Cell], None]) -> Iterator[int]:
+    """Add the cells of a span, in steps of so many."""
+    while some := rows.take(PAGE_ROWS):
+        for key, cell in some:
             _, _, minute, group = Key.unpack(key)
             add(minute, group, cell)
-        yield len(rows)
-        if len(rows) < PAGE_ROWS:
-            return
-        start = rows[-1][0] + b"\0"
+        yield len(some)
 
 
 def _end_key(span: Span, level: bytes) -> bytes:
@@ -279,22 +299,20 @@ def _end_key(span: Span, level: bytes) -> bytes:
     return window_key(span.granularity, level, span.end - 1) + b"\xff"
 
 
-def _add_messages(deliveries: TableSnapshot[Delivery], edge: Edge, counts: _Counts) -> Iterator[int]:
+def _add_messages(
+    deliveries: TableSnapshot[Delivery], listings: Listings, edge: Edge, counts: _Counts
+) -> Iterator[int]:
     """Count the messages that were created in a part of a minute, one by one."""
-    start, end = created_from(edge.begin), created_from(edge.end)
-    while listings := deliveries.scan_index(start, end, PAGE_ROWS):
-        for _, key in listings:
+    while some := listings.take(PAGE_ROWS):
+        for _, key in some:
             delivery = deliveries.get(key)
             if delivery is None:
                 continue
             at = standing(delivery)
-            into = counts.cell_at(edge.begin // MINUTE_MS, at[1:5])
+            into = counts.cell_at(edge.begin // MINUTE_MS, at[0])
             if into is not None:
                 one = Cell(updated_at=delivery.updated_at)
                 count_created(one, at)
                 sum_up(into, one)
-                name_provider(into, one, at[3])
-        yield len(listings)
-        if len(listings) < PAGE_ROWS:
-            return
-        start = b"".join(listings[-1]) + b"\0"
+                name_provider(into, one, at[0][_PROVIDER_AT])
+        yield len(some)

@@ -66,17 +66,18 @@ def test_what_is_pending_is_a_row_of_each_unit_and_one_that_counts_them() -> Non
     """A golden value: the row says where it belongs, minute by minute and group by group."""
     group = [None, None, "solapi", "tpl"]
     happened = {12288 + 2: 1, 12320: 5}
+    head = [0, [0, 0, 0], [0, 0, 0], 0, 0]
     pending = stored().stored["pending_stats"]
 
-    assert msgspec.msgpack.decode(pending[b"\x00"]) == [1, 0, 2, 2, [], 0, [0, 0, 0]]
+    assert msgspec.msgpack.decode(pending[b"\x00"]) == [2, 0, 2, 2, [], [], *head]
     assert msgspec.msgpack.decode(pending[b"\x01\x01"]) == [
-        1,
+        2,
         1,
         2,
         1,
-        [[NOON // 60_000, *group, [2, NOON + 15, {4096: -1, 2: 1} | happened, {}]]],
-        0,
-        [0, 0, 0],
+        [[group, {NOON // 60_000: [2, NOON + 15, {4096: -1, 2: 1} | happened, {}]}]],
+        [],
+        *head,
     ]
 
 

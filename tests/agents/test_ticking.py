@@ -9,11 +9,9 @@ import pytest
 
 from agents.ticking import Ticker
 from streams.engine.calls import Calls
-from streams.engine.reading import TableSnapshot
 from streams.engine.units import Output
 from tables.formats import HEAD, PENDING_STATS
 from tests.agents.flowing import COUNTING, NOON, TABLES, Partition, Record, status
-from tests.web.workers import Frozen
 
 DAY_MS = 86_400_000
 OFTEN = TABLES._replace(counting=COUNTING._replace(most_entries=0))
@@ -49,10 +47,6 @@ class Here:
         stored = self.partition.stored.get(table.name, {}).get(key)
         return None if stored is None else table.format.decode(stored)
 
-    def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
-        stored = dict(self.partition.stored.get(table.name, {}))
-        return TableSnapshot(Frozen(stored, table, lambda limit: None), table.format)
-
     async def produce(self, partition: int, records: list[Output]) -> None:
         for key, value, headers, at in records:
             assert at is not None
@@ -70,7 +64,6 @@ class Here:
         """Let the ticker look; return what time the partition knows."""
         ticker = Ticker(
             self,  # type: ignore[arg-type]
-            COUNTING.period_stats,
             COUNTING.pending_stats,
             "delivery.statuses",
             self.calls,

@@ -99,15 +99,31 @@ def test_restoring_gives_what_the_units_wrote(
         store.destroy()
 
 
+def test_ranges_end_where_they_were_told_to_however_many_there_are(tmp_path: Path) -> None:
+    """Each has an end of its own, which must stay what it was as long as the range is read."""
+    store = PartitionStore(tmp_path / "db", NUMBERS)
+    store.write([(b"%03d" % n, b"%d" % n, (), (b"%03d" % n,)) for n in range(100)], 1)
+
+    rows = [store.rows(b"0", b"%03d" % end) for end in range(100)]
+    listings = [store.listings(b"0", b"%03d" % end) for end in range(100)]
+    others = [store.rows(b"0", b"9" * length) for length in range(1, 40)]
+
+    assert [len(list(some)) for some in rows] == list(range(100))
+    assert [len(list(some)) for some in listings] == list(range(100))
+    assert {len(list(some)) for some in others} == {100}
+
+
 def test_a_snapshot_shows_what_was_there_when_it_was_made(tmp_path: Path) -> None:
     """Values, keys in a range and listings in a range, whatever is written later; and nothing that is not."""
     store = PartitionStore(tmp_path / "db", NUMBERS)
     store.write([(b"%d" % n, b"%d" % n, (), (b"%04d" % n,)) for n in (1, 2, 3)], 1)
     frozen = store.snapshot()
+    rows, listings = store.rows(b"2", b"4"), store.listings(b"0002", b"0003")
+    first, all_listed = store.rows(b"1", b"4"), store.listings(b"", b"9")
     store.write([(b"2", None, (b"0002",), ()), (b"4", b"4", (), (b"0004",))], 2)
 
     assert (frozen.get(b"2"), frozen.get(b"4"), frozen.get(b"")) == (b"2", None, None)
-    assert frozen.scan(b"2", b"4", 9) == [(b"2", b"2"), (b"3", b"3")]
-    assert frozen.scan(b"1", b"4", 1) == [(b"1", b"1")]
-    assert frozen.scan_index(b"0002", b"0003", 9) == [b"00022"]
-    assert frozen.scan_index(b"", b"9", 2) == [b"00011", b"00022"]
+    assert list(rows) == [(b"2", b"2"), (b"3", b"3")]
+    assert next(first) == (b"1", b"1")
+    assert list(listings) == [b"00022"]
+    assert list(all_listed) == [b"00011", b"00022", b"00033"]

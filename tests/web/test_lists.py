@@ -205,7 +205,7 @@ async def test_reading_lets_the_loop_go_on_between_small_steps() -> None:
     await statistics.stats(StatsQuery(Period(T0 + 1, T0 + 2), "created", (), None, {}))
     ticking.cancel()
 
-    assert reader.steps == [200, 1, *[200] * 7]
+    assert reader.steps == [200, 1, *[200] * 8]
     assert set(turns) >= {1, 2}
     assert len(set(turns) & {*range(3, 9)}) >= 2
 

@@ -17,7 +17,8 @@ from agents.flows import Tables
 from streams.domain.placement import partition_of
 from streams.domain.statuses import Status
 from streams.engine.calls import Calls
-from streams.engine.reading import TableSnapshot
+from streams.engine.formats import Format
+from streams.engine.reading import Listings, Rows, TableSnapshot
 from streams.engine.units import Headers
 from streams.messages import Stream
 from streams.web.answers import CleanedPart
@@ -25,6 +26,8 @@ from streams.web.commands import Doing, Placed
 from streams.web.counting import StatsTables
 from streams.web.views import mount
 from tests.agents.flowing import COUNTING, TABLES, Partition, Table, listings, record, status
+
+Step = Callable[[int], None]
 
 PARTITIONS = 6
 NOBODY = "http://127.0.0.1:1"
@@ -66,25 +69,28 @@ class Data:
         return [self.name_in(partition, prefix) for partition in range(self.partitions)]
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """Stored bytes as they were."""
+class SteppedRows(Rows[Any]):
+    """Rows, and a call for each step."""
 
-    stored: Mapping[bytes, bytes]
-    table: Table
-    step: Callable[[int], None]
+    def __init__(self, rows: Iterator[tuple[bytes, bytes]], format_: Format[Any], step: Step) -> None:
+        super().__init__(rows, format_)
+        self.step = step
 
-    def get(self, key: bytes) -> bytes | None:
-        return self.stored.get(key)
-
-    def scan(self, first: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    def take(self, limit: int) -> list[tuple[bytes, Any]]:
         self.step(limit)
-        return [row for row in sorted(self.stored.items()) if first <= row[0] < end][:limit]
+        return super().take(limit)
 
-    def scan_index(self, first: bytes, end: bytes, limit: int) -> list[bytes]:
+
+class SteppedListings(Listings):
+    """Entries of an index, and a call for each step."""
+
+    def __init__(self, entries: Iterator[bytes], format_: Format[Any], step: Step) -> None:
+        super().__init__(entries, format_)
+        self.step = step
+
+    def take(self, limit: int) -> list[tuple[bytes, bytes]]:
         self.step(limit)
-        listed = [entry + key for entry, key in listings(self.stored, self.table.format, b"", None, end)]
-        return [listing for listing in listed if listing >= first][:limit]
+        return super().take(limit)
 
 
 class MemoryReader:
@@ -126,8 +132,17 @@ class MemoryReader:
         return None if stored is None else table.format.decode(stored)
 
     def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
-        stored = dict(self._read(table, partition))
-        return TableSnapshot(Frozen(stored, table, self._step), table.format)
+        return TableSnapshot(dict(self._read(table, partition)), table.format)
+
+    def rows(self, table: Any, partition: int, first: bytes, end: bytes) -> Rows[Any]:
+        rows = [row for row in sorted(self._read(table, partition).items()) if first <= row[0] < end]
+        return SteppedRows(iter(rows), table.format, self._step)
+
+    def listings(self, table: Any, partition: int, first: bytes, end: bytes) -> Listings:
+        found = listings(self._read(table, partition), table.format, b"", None, end)
+        listed = [entry + key for entry, key in found]
+        some = [listing for listing in listed if listing >= first]
+        return SteppedListings(iter(some), table.format, self._step)
 
     def scan_index(
         self,
