@@ -19,25 +19,23 @@ from typing import Any
 
 import agents.flows
 from agents.counting import Counting
-from agents.flows import Flow, RequestFlow, StatusFlow, Tables
+from agents.flows import Flow, StatusFlow, Tables
 from agents.publishing import Publishing
 from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
 from streams.domain.attempts import Entry
-from streams.domain.delivery import Callback, Delivery, Tick
+from streams.domain.delivery import Callback, Delivery
 from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Tally, Touched
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
-from streams.messages import encode
 from streams.topics import names
 from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH
 
 UNIT_RECORDS = 5_000
-TICK = encode(Tick("tick-0"))
 
 
 @dataclass(slots=True)
@@ -99,11 +97,12 @@ def records(count: int, arrangement: Arrangement) -> list[Record]:
 
 
 def run(
-    log: list[Record], flow: StatusFlow, timer: RequestFlow, tally: type[Tally] = Tally
+    log: list[Record], flow: StatusFlow, last: StatusFlow, tally: type[Tally] = Tally
 ) -> tuple[float, Store]:
     """Return the seconds it took to apply the log, and what it left.
 
-    At the end comes a tick, so that no part of the statistics is left for later.
+    Args:
+        last: applies the last batch.
     """
     store = Store()
     batches = [
@@ -114,10 +113,9 @@ def run(
     ]
     agents.flows.Tally = tally  # type: ignore[misc]
     began = time.process_time()
-    for batch in batches:
+    for batch in batches[:-1]:
         _apply(batch, flow, store)
-    last = Record("delivery.requests", 0, 0, log[-1].timestamp, b"tick-0", TICK)
-    _apply(Batch("delivery.requests", 0, 0, 1, [last]), timer, store)
+    _apply(batches[-1], last, store)
     return time.process_time() - began, store
 
 
@@ -146,20 +144,22 @@ def main() -> None:
     )
     tables = Tables(Table("deliveries", DELIVERIES), counting, Table("provider_health", PROVIDER_HEALTH))
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
-    timer = RequestFlow(tables, names("delivery."), Lifetimes())
+    # no part of the statistics is left for later
+    at_once = tables._replace(counting=counting._replace(most_entries=0))
+    last = StatusFlow(at_once, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work
     gc.disable()
     for arrangement in ARRANGEMENTS:
         log = records(args.callbacks, arrangement)
         if args.profile:
             profile = cProfile.Profile()
-            profile.runcall(run, log, flow, timer)
+            profile.runcall(run, log, flow, last)
             pstats.Stats(profile).sort_stats("tottime").print_stats(30)
             continue
         with_, without = [], []
         for _ in range(args.rounds):
-            with_.append(run(log, flow, timer)[0] / len(log) * 1e6)
-            without.append(run(log, flow, timer, NoTally)[0] / len(log) * 1e6)
+            with_.append(run(log, flow, last)[0] / len(log) * 1e6)
+            without.append(run(log, flow, last, NoTally)[0] / len(log) * 1e6)
         median, bare = statistics.median(with_), statistics.median(without)
         more = statistics.median(one / other for one, other in zip(with_, without, strict=True)) - 1
         print(

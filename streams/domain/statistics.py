@@ -96,23 +96,28 @@ _APPLIED, REPEATED, REFUSED, CONTRADICTORY, DEAD_LETTERED = range(len(CALLBACK_O
 
 # Numbers of counters. Most messages are sent in the minute in which they are created, and count once for
 # both: a cohort is what counts for both, and what counts for itself alone. Each of the three has the
-# precedences of statuses, then these, all from its own number on.
+# precedences of statuses, then these, all from its own number on. Durations lie by themselves, so that what
+# is counted most has numbers that are stored as one byte, and that Python has but once.
 _BOTH: Final = 0
-CREATED_THEN: Final = 4096
-SENT_THEN: Final = 8192
-_FAMILY: Final = ~4095
+CREATED_THEN: Final = 16
+SENT_THEN: Final = 32
+_PLACES: Final = 15
 _ARRIVED: Final = 9
 """Of those whose status does not tell that they have arrived."""
 _DURATION_SUM: Final = 10
-_DURATIONS: Final = 16
+_DURATIONS: Final = 1024
+"""From here on of what counts for both, then so many further on of the others."""
 # Activity has the statuses of new history entries, then these.
-_ACTIVITY: Final = 12288
+_ACTIVITY: Final = 48
 _OUTCOMES: Final = _ACTIVITY + 16
 _UNCALLED: Final = _OUTCOMES
 """New history entries that no callback made; those of a place in `CALLBACK_OUTCOMES` follow, from 1 on."""
 _LATENESS_SUM: Final = _ACTIVITY + 32
 _LATENESS: Final = _ACTIVITY + 33
 """Of callbacks that did not come within the first of `CURVE_MS`; from 1 on."""
+
+_FAMILIES: Final = (_ACTIVITY, _BOTH, CREATED_THEN, SENT_THEN)
+_DURATIONS_OF: Final = {family: of * _DURATIONS for of, family in enumerate(_FAMILIES) if of}
 
 # What names begin with that are counted in a cohort.
 _FAILURES: Final = {_BOTH: "bf:", CREATED_THEN: "cf:", SENT_THEN: "sf:"}
@@ -130,7 +135,7 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
             providers.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     updated_at: int = 0
     counts: dict[int, int] = {}
     names: dict[str, int] = {}
@@ -174,17 +179,20 @@ class Activity(NamedTuple):
 
 def cohort(cell: Cell, family: int) -> Cohort:
     """Return one of a cell's cohorts: CREATED_THEN or SENT_THEN."""
-    counts: dict[int, int] = {}
+    count = cell.counts.get
+    both, own = ([count(of + place, 0) for place in range(_PLACES)] for of in (_BOTH, family))
+    counts = [n + m for n, m in zip(both, own, strict=True)]
+    by_status = counts[: len(NAMES)]
+    durations: Durations = {}
     for number, n in cell.counts.items():
-        if number & _FAMILY in (_BOTH, family):
-            number &= ~_FAMILY
-            counts[number] = counts.get(number, 0) + n
-    by_status = [counts.get(precedence, 0) for precedence in range(len(NAMES))]
+        of, at = divmod(number, _DURATIONS)
+        if of and n and _FAMILIES[of] in (_BOTH, family):
+            durations[at] = durations.get(at, 0) + n
     return Cohort(
         by_status,
-        counts.get(_ARRIVED, 0) + sum(by_status[DELIVERED:]),
-        counts.get(_DURATION_SUM, 0),
-        {number - _DURATIONS: n for number, n in counts.items() if number >= _DURATIONS and n},
+        counts[_ARRIVED] + sum(by_status[DELIVERED:]),
+        counts[_DURATION_SUM],
+        {at: n for at, n in durations.items() if n},
         _named(cell, (_FAILURES[_BOTH], _FAILURES[family])),
         _named(cell, (_PROVIDERS[_BOTH], _PROVIDERS[family])),
     )
@@ -722,7 +730,7 @@ def _count_failure(names: dict[str, int], family: int, code: str, sign: int) -> 
 
 def _count_duration(counts: dict[int, int], family: int, duration: int, sign: int) -> None:
     counts[family + _DURATION_SUM] = counts.get(family + _DURATION_SUM, 0) + sign * duration
-    number = family + _DURATIONS + bucket(duration)
+    number = _DURATIONS_OF[family] + bucket(duration)
     counts[number] = counts.get(number, 0) + sign
 
 
@@ -783,8 +791,8 @@ def name_provider(into: Cell, cell: Cell, provider: str | None) -> None:
     """Count the messages of a cell under their provider's name in another, to which it was added."""
     messages: dict[int, int] = {}
     for number, n in cell.counts.items():
-        family = number & _FAMILY
-        if number - family < len(NAMES) and family != _ACTIVITY:
+        if number < _ACTIVITY and number & _PLACES < len(NAMES):
+            family = number & ~_PLACES
             messages[family] = messages.get(family, 0) + n
     for family, n in messages.items():
         if n:

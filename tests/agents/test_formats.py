@@ -52,12 +52,12 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
 
 def test_cells_are_arrays_that_begin_with_a_version() -> None:
     """A golden value."""
-    cell = Cell(updated_at=NOON, counts={2: 1, 4096 + 2: 1}, names={"cp:a": 1})
+    cell = Cell(updated_at=NOON, counts={2: 1, 16 + 2: 1}, names={"cp:a": 1})
 
     assert msgspec.msgpack.decode(PERIOD_STATS.encode(cell), strict=False) == [
-        2,
+        3,
         NOON,
-        {2: 1, 4098: 1},
+        {2: 1, 18: 1},
         {"cp:a": 1},
     ]
 
@@ -65,7 +65,7 @@ def test_cells_are_arrays_that_begin_with_a_version() -> None:
 def test_what_is_pending_is_a_row_of_each_unit_and_one_that_counts_them() -> None:
     """A golden value: the row says where it belongs, minute by minute and group by group."""
     group = [None, None, "solapi", "tpl"]
-    happened = {12288 + 2: 1, 12320: 5}
+    happened = {48 + 2: 1, 80: 5}
     head = [0, [0, 0, 0], [0, 0, 0], 0, 0]
     pending = stored().stored["pending_stats"]
 
@@ -75,7 +75,7 @@ def test_what_is_pending_is_a_row_of_each_unit_and_one_that_counts_them() -> Non
         1,
         2,
         1,
-        [[group, {NOON // 60_000: [2, NOON + 15, {4096: -1, 2: 1} | happened, {}]}]],
+        [[group, {NOON // 60_000: [3, NOON + 15, {16: -1, 2: 1} | happened, {}]}]],
         [],
         *head,
     ]

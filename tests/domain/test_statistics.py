@@ -193,12 +193,12 @@ def test_what_is_counted_belongs_to_a_window_of_each_length_and_a_group_of_each_
 
 def test_an_answer_is_made_of_counts() -> None:
     """Rates are percent; what was read or clicked has arrived, whatever the status says now."""
-    durations = {8192 + 16 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
+    durations = {3 * 1024 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
     counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 1}
     cell = Cell(
-        2,
+        3,
         NOON,
-        {8192 + number: n for number, n in counts.items()} | durations | {8192 + 10: 7_242_000},
+        {32 + number: n for number, n in counts.items()} | durations | {32 + 10: 7_242_000},
         {"sf:E1": 1, "sp:a": 5, "sp:b": 3},
     )
 

@@ -16,8 +16,8 @@ from .inputs import STATUSES, Json
 from .reference import ARRIVED, LATE_MS, CellKey
 
 #: What counters mean, by family: the layout once more.
-COHORTS = {0: ("created", "sent"), 4096: ("created",), 8192: ("sent",)}
-NAMED = {"b": COHORTS[0], "c": COHORTS[4096], "s": COHORTS[8192]}
+COHORTS = [("created", "sent"), ("created",), ("sent",)]
+NAMED = dict(zip("bcs", COHORTS, strict=True))
 KINDS = {"f": "for", "p": "by"}
 OUTCOMES = ("applied", "unapplied", "unapplied", "contradictory", "deadLettered")
 
@@ -64,16 +64,16 @@ def count_names(cell: Cell) -> Counter[str]:
 
 
 def counter_names(number: int) -> list[str]:
-    family, of = number & ~4095, number & 4095
-    if family in COHORTS:
-        plain = dict(enumerate([*STATUSES, "arrived", "ms"]))
-        what = plain[of] if of in plain else f"within {BOUNDS[of - 16]}"
-        return [f"{name}.{what}" for name in COHORTS[family]]
-    if of < 16:
+    if number >= 1024:
+        return [f"{name}.within {BOUNDS[number % 1024]}" for name in COHORTS[number // 1024 - 1]]
+    family, of = divmod(number, 16)
+    if family < 3:
+        return [f"{name}.{[*STATUSES, 'arrived', 'ms'][of]}" for name in COHORTS[family]]
+    if family == 3:
         return [f"entries.{STATUSES[of]}"]
-    if of < 32:
-        return [("uncalled", *(f"callbacks.{outcome}" for outcome in OUTCOMES[1:]))[of - 16]]
-    return [f"late.{('ms', *LATE_MS, 'later')[of - 32]}"]
+    if family == 4:
+        return [("uncalled", *(f"callbacks.{outcome}" for outcome in OUTCOMES[1:]))[of]]
+    return [f"late.{('ms', *LATE_MS, 'later')[of]}"]
 
 
 def listing(table: str, key: bytes, value: bytes) -> list[bytes]:
