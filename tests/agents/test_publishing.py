@@ -114,3 +114,28 @@ def test_what_comes_after_that_is_a_correction(partition: Partition) -> None:
         ("day", True, True),
     ]
     assert [(row["created"]["messages"], row["created"]["arrived"]) for row in rows] == [(1, 1)] * 2
+
+
+def test_a_unit_tells_of_so_many_cells_and_the_next_tick_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is final is told of at once and once, also if it was to be told of later as changed."""
+    monkeypatch.setattr("agents.publishing.MOST_TOLD", 1)
+    partition = Partition(tables=TABLES._replace(counting=COUNTING._replace(most_entries=0)))
+    for hour in range(4):
+        partition.say(sent(f"m-{hour}", NOON + hour * HOUR_MS))
+    later = NOON + 3 * HOUR_MS + 4 * DAY_MS
+    times = [NOON, later, later, later, NOON + 5 * DAY_MS]
+
+    ticks = [told(partition.ask(tick(at))) for at in times]
+
+    hours = [
+        sorted((row["from"][11:13], row["final"]) for row in rows if row["granularity"] == "hour")
+        for rows in ticks
+    ]
+    assert hours == [
+        [("12", False)],
+        [("12", True), ("13", True), ("14", True)],
+        [],
+        [("15", False)],
+        [("15", True)],
+    ]
+    assert not any(row["correction"] for rows in ticks for row in rows)
