@@ -85,7 +85,7 @@ def _behind(prefix: bytes) -> bytes:
 def _before(end: bytes, iterate: Callable[[ReadOptions], Iterator[E]]) -> Iterator[E]:
     """Return an iterator that ends before a key and shows the data as they are now.
 
-    Without an end, one that finds too few goes on over all that was deleted behind it.
+    Trap 24: without an end, one that finds too few goes on over all that was deleted behind it.
     """
     options = ReadOptions()
     options.set_iterate_upper_bound(end)
@@ -93,7 +93,7 @@ def _before(end: bytes, iterate: Callable[[ReadOptions], Iterator[E]]) -> Iterat
 
 
 def _keeping(options: ReadOptions, entries: Iterator[E]) -> Iterator[E]:
-    # rocksdict's iterator points to the bound in its options, and does not keep them alive
+    # Trap 25: rocksdict's iterator points to the end in its options, and does not keep them alive
     yield from entries
     del options
 
