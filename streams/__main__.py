@@ -17,9 +17,10 @@ from streams.kafka.cli import kafka
 from streams.processes import run_worker
 from streams.provisioning import require_data_dir, require_topics, topics
 from streams.settings import settings_or_exit, variables_help
+from streams.webhooks.receiver import receiver
 
 #: Commands that need no Faust app, and so no valid settings of one.
-OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "topics": topics}
+OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "receiver": receiver, "topics": topics}
 
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:

@@ -1,0 +1,157 @@
+"""Where a webhook may not go: a customer names the address, and our network is not the customer's.
+
+The guard looks at the address of every connection as it is made, after names were resolved, so that a name
+whose address changes between a look and a connection (rebinding), a literal in whatever notation, and a
+second try at another address all pass through it (source: OWASP, "Server-Side Request Forgery Prevention";
+Stripe's smokescreen). What is checked when an endpoint is registered is only early feedback.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Address",
+    "ForbiddenAddress",
+    "Network",
+    "guarded_sockets",
+    "is_allowed",
+    "is_public",
+    "networks_of",
+    "trouble_with",
+]
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+SPECIAL: Final[Sequence[Network]] = tuple(
+    map(
+        ip_network,
+        (
+            # what `is_global` of Python 3.11 takes for public, by the IANA registries of special-purpose
+            # addresses, RFC 7526 (6to4 and its relays), RFC 4291 (site-local, IPv4-compatible), RFC 4380
+            # (Teredo), RFC 8215 (NAT64 within a network), RFC 9602 (segment routing)
+            "192.88.99.0/24",
+            "::/96",
+            "64:ff9b:1::/48",
+            "2001::/32",
+            "2002::/16",
+            "5f00::/16",
+            "fec0::/10",
+        ),
+    )
+)
+_NAT64: Final = ip_network("64:ff9b::/96")
+_LOW_BITS: Final = 0xFFFF_FFFF
+
+
+class ForbiddenAddress(OSError):
+    """A connection was not made: its address is not public, nor one that is allowed."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"connections to {address} are not allowed")
+        self.address = address
+
+
+def is_public(address: Address) -> bool:
+    """Say whether an address belongs to the public internet.
+
+    One that has an IPv4 address within it is judged by that: the gateway that unwraps it stands in our
+    network. NAT64 is how hosts without IPv4 reach the others; older ways to wrap are not used any more, and
+    never public.
+    """
+    if not address.is_global or address.is_multicast or any(address in special for special in SPECIAL):
+        return False
+    if address in _NAT64:
+        return is_public(IPv4Address(int(address) & _LOW_BITS))
+    return True
+
+
+def is_allowed(address: Address, allowed: Iterable[Network], *, public: bool = True) -> bool:
+    """Say whether webhooks may go to an address: one of our own that is said to be fine, or a public one.
+
+    Args:
+        public: whether public ones are fine.
+    """
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return (public and is_public(address)) or any(address in network for network in allowed)
+
+
+def networks_of(text: str) -> tuple[Network, ...]:
+    """Read a list of networks, as in ``10.1.0.0/16,fd00::/8``.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
+    """Say why webhooks cannot go to a URL, as far as the URL tells; None if it may be fine.
+
+    Early feedback for who registers it: a name may come to mean any address later.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "Expected a URL such as https://example.com/hook"
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return "Expected a URL such as https://example.com/hook"
+    if "@" in parts.netloc:
+        return "Expected no user or password; send them as a header"
+    if parts.fragment:
+        return "Expected no fragment; it is not sent"
+    if parts.scheme == "http" and not allowed:
+        return "Expected https; plain http goes only to networks that TRACKER_WEBHOOK_ALLOW names"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if not is_allowed(address, allowed, public=parts.scheme == "https"):
+        return "Expected a public address, over https, or one that TRACKER_WEBHOOK_ALLOW names"
+    return None
+
+
+def guarded_sockets(
+    allowed: Sequence[Network] = (),
+    seen: Callable[[str], None] = lambda address: None,
+    *,
+    public: bool = True,
+) -> Callable[[Any], socket.socket]:
+    """Return what makes the socket of a connection, if it may be made; for aiohttp's ``socket_factory``.
+
+    It is called with the resolved address of each try.
+
+    Args:
+        allowed: networks besides the public ones.
+        seen: is told of every address that a socket is made for.
+        public: whether public addresses are fine.
+
+    Raises (what is returned):
+        ForbiddenAddress: the address is neither public nor allowed, or is none at all.
+    """
+
+    def make(address_info: Any) -> socket.socket:
+        family, kind, protocol, _, where = address_info
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            raise ForbiddenAddress(str(where))
+        host = str(where[0]).partition("%")[0]
+        try:
+            address = ip_address(host)
+        except ValueError:
+            raise ForbiddenAddress(host) from None
+        # a scope names one of our own links
+        if not is_allowed(address, allowed, public=public) or (family == socket.AF_INET6 and where[3]):
+            raise ForbiddenAddress(host)
+        seen(host)
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+    return make
