@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from agents.counting import Counting
 from streams.domain.attempts import REQUESTED, Entry
@@ -29,6 +30,7 @@ from streams.domain.delivery import (
     merge,
     track,
 )
+from streams.domain.endpoints import Change, Endpoint, Register, Remove, changed
 from streams.domain.errors import MalformedRecord
 from streams.domain.health import Health, Thresholds, judged
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
@@ -111,6 +113,7 @@ class Tables(NamedTuple):
     deliveries: TableLike[Delivery]
     counting: Counting
     provider_health: TableLike[Health]
+    endpoints: TableLike[Endpoint]
 
 
 class Flow(Generic[S]):
@@ -306,6 +309,8 @@ class RequestFlow(Flow[Request]):
             return self._judge(batch, record, key, what, unit)
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
+        if isinstance(what, Register | Change | Remove):
+            return self._keep(record, key, what, unit)
         if isinstance(what, Purge):
             return self._purge(record, key, what, deliveries, tally, events)
         return self._end(record, key, what, deliveries, tally, events)
@@ -357,6 +362,26 @@ class RequestFlow(Flow[Request]):
             )
             unit.emit(self.names.events, key, encode(event), event_headers(event, key))
         return "judged"
+
+    def _keep(self, record: Record, key: bytes, what: Register | Change | Remove, unit: Unit) -> Outcome:
+        """Keep an endpoint, change it, or forget it; one that is not known is not changed."""
+        endpoints = unit.table(self.tables.endpoints)
+        known, now = endpoints.get(key), record.timestamp
+        if isinstance(what, Register):
+            if known is not None:
+                return "repeated"
+            endpoints.put(key, structs.replace(what.endpoint, created_at=now, updated_at=now))
+            return "applied"
+        if known is None:
+            return "refused"
+        if isinstance(what, Remove):
+            endpoints.delete(key)
+            return "applied"
+        after = changed(known, what, now)
+        if after is None:
+            return "repeated"
+        endpoints.put(key, after)
+        return "applied"
 
     def _purge(
         self,

@@ -12,13 +12,14 @@ from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
 from tables.deliveries import deliveries
+from tables.endpoints import endpoints
 from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 from tables.provider_health import provider_health
 
 topics = names(settings.topic_prefix)
 counting = Counting(period_stats, pending_stats, Publishing(topics.stats, grace_ms), windows)
-flow = RequestFlow(Tables(deliveries, counting, provider_health), topics, lifetimes, thresholds)
+flow = RequestFlow(Tables(deliveries, counting, provider_health, endpoints), topics, lifetimes, thresholds)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")

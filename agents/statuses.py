@@ -12,13 +12,14 @@ from streams.engine.batches import Batch
 from streams.engine.units import Unit
 from streams.topics import names
 from tables.deliveries import deliveries
+from tables.endpoints import endpoints
 from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 from tables.provider_health import provider_health
 
 topics = names(settings.topic_prefix)
 counting = Counting(period_stats, pending_stats, Publishing(topics.stats, grace_ms), windows)
-flow = StatusFlow(Tables(deliveries, counting, provider_health), topics, lifetimes)
+flow = StatusFlow(Tables(deliveries, counting, provider_health, endpoints), topics, lifetimes)
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")

@@ -33,7 +33,7 @@ from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
 from streams.topics import names
-from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH
+from tables.formats import DELIVERIES, ENDPOINTS, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH
 
 UNIT_RECORDS = 5_000
 
@@ -142,7 +142,12 @@ def main() -> None:
         Table("pending_stats", PENDING_STATS),
         Publishing("delivery.stats"),
     )
-    tables = Tables(Table("deliveries", DELIVERIES), counting, Table("provider_health", PROVIDER_HEALTH))
+    tables = Tables(
+        Table("deliveries", DELIVERIES),
+        counting,
+        Table("provider_health", PROVIDER_HEALTH),
+        Table("endpoints", ENDPOINTS),
+    )
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # no part of the statistics is left for later
     at_once = tables._replace(counting=counting._replace(most_entries=0))

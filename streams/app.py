@@ -17,6 +17,7 @@ MODULES = (
     "tables.deliveries",
     "tables.period_stats",
     "tables.pending_stats",
+    "tables.endpoints",
     "tables.provider_health",
     "agents.requests",
     "agents.statuses",

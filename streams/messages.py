@@ -11,6 +11,7 @@ import msgspec
 
 from streams.domain.attempts import Text
 from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
+from streams.domain.endpoints import Change, Register, Remove
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.health import Figures, Reason
 from streams.domain.periods import RESOLUTIONS
@@ -48,6 +49,7 @@ __all__ = [
     "encode",
     "event_headers",
     "forwarded_header",
+    "malformed",
     "read_request",
     "read_status",
     "stats_key",
@@ -66,7 +68,7 @@ MAX_MESSAGE_CHARS: Final = 1_000
 Stream: TypeAlias = Literal["requests", "statuses"]
 Header: TypeAlias = tuple[str, bytes]
 
-Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge
+Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove
 """What is asked for a message; from `Expire` on by timers."""
 
 EventType: TypeAlias = Literal[
@@ -131,7 +133,7 @@ def _reader(decode: Callable[[bytes], Any], narrow: Callable[[Any], T]) -> Calla
                 value.decode()
             return narrow(decode(value))
         except (ValueError, OverflowError, RecursionError) as error:
-            raise _malformed(error) from None
+            raise malformed(error) from None
 
     return read
 
@@ -200,7 +202,10 @@ read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narro
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
 read_request: Final = _reader(
-    msgspec.json.Decoder(TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge).decode, _narrow_request
+    msgspec.json.Decoder(
+        TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove
+    ).decode,
+    _narrow_request,
 )
 """Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
 
@@ -230,7 +235,7 @@ _CODE_OF_UNKNOWN: Final[dict[str, MalformedCode]] = {
 }
 
 
-def _malformed(error: Exception) -> MalformedRecord:
+def malformed(error: Exception) -> MalformedRecord:
     """Say which field is to blame for what msgspec raised, and why."""
     if isinstance(error, RecursionError):
         return MalformedRecord("invalid-value", "", "values are nested too deeply")

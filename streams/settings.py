@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from streams.webhooks.guard import Network, networks_of
+from streams.webhooks.sealing import Sealer, sealer_of
+
 __all__ = ["VARIABLES", "InvalidSetting", "Settings", "settings_or_exit", "variables_help"]
 
 T = TypeVar("T")
@@ -19,6 +22,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: Kafka's own rule for topic names (``Topic.java``); dots are ours as separators.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+_SECRET = frozenset({"TRACKER_SECRET_KEYS"})
 
 LAST_PORT = 65_535
 DAY_S = 86_400
@@ -77,6 +82,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TRACKER_HEALTH_SLOW", "5m", "what is late: 5s, 30s, 1m, 5m, 1h or 24h"),
     Variable("TRACKER_HEALTH_SLOW_SHARE", "50", "percent of the messages that may be late"),
     Variable("TRACKER_HEALTH_COOLDOWN", "30m", "how long a provider stays degraded, or recovered, at least"),
+    Variable(
+        "TRACKER_SECRET_KEYS",
+        "",
+        "keys that the secrets of endpoints are sealed with, name:base64 of 32 bytes, several with ',' "
+        "between; the first seals, all open; without one no endpoint can be registered",
+    ),
+    Variable(
+        "TRACKER_WEBHOOK_ALLOW",
+        "",
+        "networks that webhooks may reach beside public addresses, such as 10.1.0.0/16,fd00::/8; plain http "
+        "goes only there",
+    ),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
@@ -172,6 +189,8 @@ class Settings:
     health_slow: str
     health_slow_share: int
     health_cooldown_s: float
+    secret_keys: Sealer | None
+    webhook_allow: tuple[Network, ...]
     sweep_interval_s: float
     unit_records: int
 
@@ -189,7 +208,8 @@ class Settings:
             try:
                 return parse(text)
             except ValueError as error:
-                raise InvalidSetting(f"{name}: cannot use {text!r}: {error}") from None
+                shown = "what it is" if name in _SECRET else repr(text)
+                raise InvalidSetting(f"{name}: cannot use {shown}: {error}") from None
 
         settings = cls(
             broker_url=read("TRACKER_BROKER_URL", _brokers),
@@ -218,6 +238,8 @@ class Settings:
             health_slow=read("TRACKER_HEALTH_SLOW", _one_of("5s", "30s", "1m", "5m", "1h", "24h")),
             health_slow_share=read("TRACKER_HEALTH_SLOW_SHARE", _whole(0, 100)),
             health_cooldown_s=read("TRACKER_HEALTH_COOLDOWN", _between(0, TEN_YEARS_S)),
+            secret_keys=read("TRACKER_SECRET_KEYS", lambda text: sealer_of(text) if text else None),
+            webhook_allow=read("TRACKER_WEBHOOK_ALLOW", networks_of),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )

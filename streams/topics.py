@@ -128,7 +128,7 @@ def co_partitioned(prefix: str) -> tuple[str, ...]:
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
 
 
-TABLES: Final = ("deliveries", "pending_stats", "period_stats", "provider_health")
+TABLES: Final = ("deliveries", "endpoints", "pending_stats", "period_stats", "provider_health")
 """The tables, each of which Kafka holds in a changelog."""
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from streams.domain.delivery import Delivery
+from streams.domain.endpoints import Endpoint
 from streams.domain.health import Health
 from streams.domain.lifetimes import LAST_MS
 from streams.domain.statistics import Cell, Pending
@@ -17,6 +18,7 @@ from streams.engine.formats import Entries, Format
 __all__ = [
     "CREATED",
     "DELIVERIES",
+    "ENDPOINTS",
     "EXPIRES",
     "HEAD",
     "MOST_ROWS",
@@ -82,6 +84,8 @@ DELIVERIES: Final[Format[Delivery]] = Format(
 )
 
 PERIOD_STATS: Final[Format[Cell]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Cell).decode)
+
+ENDPOINTS: Final[Format[Endpoint]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Endpoint).decode)
 
 PROVIDER_HEALTH: Final[Format[Health]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Health).decode)
 

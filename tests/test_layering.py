@@ -34,9 +34,11 @@ ALLOWED = {
         "streams.engine",
         "streams.messages",
         "streams.topics",
+        "streams.webhooks",
         "tables",
         "yarl",
     },
+    "streams/webhooks": {"aiohttp", "click", "cryptography", "yarl"},
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
         "aiokafka",

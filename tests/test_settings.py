@@ -46,3 +46,22 @@ def test_durations_are_written_with_their_unit(text: str, seconds: float) -> Non
 def test_every_variable_can_be_set_to_its_default() -> None:
     """The defaults of the catalogue are valid themselves."""
     assert Settings.from_env({v.name: v.default for v in VARIABLES}) == Settings.from_env({})
+
+
+def test_a_key_that_cannot_be_used_is_not_shown() -> None:
+    """What is wrong is said; the message may come into a log."""
+    key = "A" * 40
+    with pytest.raises(InvalidSetting, match=r"TRACKER_SECRET_KEYS: .*k1 has 30 bytes") as refused:
+        Settings.from_env({"TRACKER_SECRET_KEYS": f"k1:{key}"})
+
+    assert key not in str(refused.value)
+    assert "A" * 40 not in repr(Settings.from_env({"TRACKER_SECRET_KEYS": f"k1:{'A' * 43}="}))
+
+
+def test_networks_that_webhooks_may_reach_are_checked() -> None:
+    """A slip would open, or close, more than was meant."""
+    allowed = Settings.from_env({"TRACKER_WEBHOOK_ALLOW": "10.1.0.0/16, fd00::/8"}).webhook_allow
+    assert [str(network) for network in allowed] == ["10.1.0.0/16", "fd00::/8"]
+    for text in ("10.1.0.1/16", "example.com", "10.1.0.0/40"):
+        with pytest.raises(InvalidSetting, match="TRACKER_WEBHOOK_ALLOW"):
+            Settings.from_env({"TRACKER_WEBHOOK_ALLOW": text})

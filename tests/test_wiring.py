@@ -13,7 +13,11 @@ ROUTES = {
     "/metrics",
     "/ready",
     "/v1/cleanup",
+    "/v1/endpoints",
+    "/v1/endpoints/{endpointId}",
+    "/v1/endpoints/{endpointId}/rotate",
     "/v1/internal/cleanup",
+    "/v1/internal/endpoints",
     "/v1/internal/messages",
     "/v1/internal/stats",
     "/v1/messages",
@@ -64,7 +68,11 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     app = json.loads(done.stdout)
 
     assert app["agents"] == ["apply_requests", "apply_statuses"]
-    assert app["tables"] == list(TABLES) == ["deliveries", "pending_stats", "period_stats", "provider_health"]
+    assert (
+        app["tables"]
+        == list(TABLES)
+        == ["deliveries", "endpoints", "pending_stats", "period_stats", "provider_health"]
+    )
     assert app["changelogs"] == [topic.name for topic in changelogs("delivery-tracker", 8)]
     assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
 

@@ -20,10 +20,11 @@ from streams.domain.placement import partition_of
 from streams.engine.calls import Calls
 from streams.engine.reading import Reader
 from streams.engine.units import Headers
-from streams.messages import MAX_VALUE_BYTES, Stream, encode, read_request, read_status
+from streams.messages import Stream, encode, read_request, read_status
 from streams.web import problems
 from streams.web.answers import CleanedPart
 from streams.web.asking import HOP_HEADER, Unreachable
+from streams.web.bodies import json_response, object_of, refuse_foreign
 from streams.web.gathering import Gathering
 from streams.web.queries import parse_partitions, parse_wait, single_values
 
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 PRODUCE_TIMEOUT_S: Final = 10.0
 CLEANUP_S: Final = 20.0
-#: What browsers say of a request that another site's page makes; a page must not stop anybody's messages.
-FOREIGN: Final = frozenset({"cross-site", "same-site"})
 
 
 class Known(msgspec.Struct):
@@ -78,17 +77,19 @@ class Commands:
     async def track(self, request: web.Request) -> web.Response:
         """Take a track request."""
         values = single_values(request.query, ("wait",))
-        said = await _body(request) | {"type": "track"}
+        said = await object_of(request) | {"type": "track"}
         return await self._accept(request, "requests", said, parse_wait(values))
 
     async def say(self, request: web.Request) -> web.Response:
         """Take a status of a message."""
         values = single_values(request.query, ("wait",))
-        return await self._accept(request, "statuses", _of(request, await _body(request)), parse_wait(values))
+        return await self._accept(
+            request, "statuses", _of(request, await object_of(request)), parse_wait(values)
+        )
 
     async def stop(self, request: web.Request) -> web.Response:
         """Take the request that a message be tracked no longer."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         values = single_values(request.query, ("reason", "wait"))
         wait_s = parse_wait(values)
         values.pop("wait", None)
@@ -96,20 +97,20 @@ class Commands:
 
     async def erase(self, request: web.Request) -> web.Response:
         """Take the request that what may be personal be forgotten."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         values = single_values(request.query, ("wait",))
         return await self._accept(request, "requests", _of(request, {"type": "erase"}), parse_wait(values))
 
     async def clean_up(self, request: web.Request) -> web.Response:
         """Have every worker work off what is due."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         single_values(request.query, ())
         done = await self._gathering.cleanup(self._cleaned, CLEANUP_S)
         return web.Response(body=done, content_type="application/json")
 
     async def clean_up_part(self, request: web.Request) -> web.Response:
         """Work off what is due in this worker's share of the partitions."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         values = single_values(request.query, ("partitions",))
         partitions = parse_partitions(values.get("partitions"), self._reader.partitions)
         part = msgspec.msgpack.encode(await self._cleaned(partitions))
@@ -135,15 +136,15 @@ class Commands:
         key = message_id.encode()
         partition = partition_of(key, self._reader.partitions)
         if wait_s is None:
-            return _answer(202, await self._produced(stream, key, value, partition, []))
+            return json_response(202, await self._produced(stream, key, value, partition, []))
         holder = None if HOP_HEADER in request.headers else self._reader.holder(partition)
         if partition not in self._reader.held() and holder is not None:
             return await self._passed_on(holder, request, value, wait_s)
         with self._doing.calls.expect() as call:
             placed = await self._produced(stream, key, value, partition, [call.header])
             if await call.until(1, wait_s):
-                return _answer(200, Known(next(iter(call.outcomes))))
-        return _answer(202, placed)
+                return json_response(200, Known(next(iter(call.outcomes))))
+        return json_response(202, placed)
 
     async def _produced(
         self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
@@ -170,33 +171,6 @@ class Commands:
             raise problems.not_produced() from error
         kind = "application/json" if status in (200, 202) else problems.CONTENT_TYPE
         return web.Response(status=status, body=answer, content_type=kind)
-
-
-def _answer(status: int, said: msgspec.Struct) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")
-
-
-def _refuse_foreign(request: web.Request) -> None:
-    if request.headers.get("Sec-Fetch-Site") in FOREIGN:
-        raise problems.Problem(403, "Pages of other sites may not change anything here.")
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    _refuse_foreign(request)
-    if request.content_type != "application/json":
-        raise problems.Problem(415, "Send JSON, with Content-Type: application/json.")
-    body = await request.content.read(MAX_VALUE_BYTES + 1)
-    while len(body) <= MAX_VALUE_BYTES and (more := await request.content.read(MAX_VALUE_BYTES)):
-        body += more
-    if len(body) > MAX_VALUE_BYTES:
-        raise problems.Problem(413, f"At most {MAX_VALUE_BYTES} bytes are taken.")
-    try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise problems.malformed(MalformedRecord("not-json", "", str(error))) from error
-    if not isinstance(said, dict):
-        raise problems.malformed(MalformedRecord("wrong-type", "", "Expected `object`"))
-    return said
 
 
 def _of(request: web.Request, said: dict[str, Any]) -> dict[str, Any]:

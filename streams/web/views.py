@@ -21,6 +21,7 @@ from streams.web.answers import NotHeld
 from streams.web.asking import HOP_HEADER, Asking
 from streams.web.commands import Commands, Doing
 from streams.web.counting import StatsTables
+from streams.web.endpoints import INTERNAL_ENDPOINTS, Endpoints, Kept
 from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, Gathering
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, parse_stats, single_values
@@ -40,6 +41,7 @@ def mount(
     doing: Doing,
     retention_ms: int,
     now: Callable[[], int],
+    kept: Kept,
 ) -> Statistics:
     """Put the views on an aiohttp application that has not started; return what answers about statistics."""
     asking = Asking()
@@ -47,6 +49,7 @@ def mount(
     commands = Commands(doing, reader, gathering)
     statistics = Statistics(reader, tables, gathering.scatter, retention_ms, now)
     views = Views(reader, gathering, statistics)
+    endpoints = Endpoints(kept, doing, reader, gathering, now)
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
     application.on_cleanup.append(asking.close)
@@ -66,6 +69,13 @@ def mount(
             web.post("/v1/messages/{messageId:[^/]+}/erase", commands.erase),
             web.delete("/v1/messages/{messageId:[^/]+}", commands.stop),
             web.post("/v1/cleanup", commands.clean_up),
+            web.get("/v1/endpoints", endpoints.listing),
+            web.post("/v1/endpoints", endpoints.register),
+            web.get("/v1/endpoints/{endpointId:[^/]+}", endpoints.one),
+            web.patch("/v1/endpoints/{endpointId:[^/]+}", endpoints.change),
+            web.delete("/v1/endpoints/{endpointId:[^/]+}", endpoints.remove),
+            web.post("/v1/endpoints/{endpointId:[^/]+}/rotate", endpoints.rotate),
+            web.get(INTERNAL_ENDPOINTS, endpoints.listing_part),
             web.post(INTERNAL_CLEANUP, commands.clean_up_part),
             web.get(INTERNAL_LIST, views.messages_part),
             web.get(INTERNAL_STATS, views.stats_part),

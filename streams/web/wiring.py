@@ -15,9 +15,11 @@ from streams.topics import names
 from streams.web.answers import CleanedPart
 from streams.web.commands import Doing, Placed
 from streams.web.counting import StatsTables
+from streams.web.endpoints import Kept
 from streams.web.judging import Judging
 from streams.web.views import mount
 from tables.deliveries import deliveries
+from tables.endpoints import endpoints
 from tables.pending_stats import pending_stats
 from tables.period_stats import period_stats
 
@@ -45,6 +47,7 @@ statistics = mount(
     Doing(produce, clean_up, lanes.calls),
     lifetimes.retention_ms,
     now_ms,
+    Kept(endpoints, settings.secret_keys, settings.webhook_allow),
 )
 judging = Judging(
     app.reader,

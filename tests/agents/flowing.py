@@ -37,7 +37,15 @@ from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.units import TableLike, Unit
 from streams.topics import names
-from tables.formats import DELIVERIES, HEAD, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH, pending_rows
+from tables.formats import (
+    DELIVERIES,
+    ENDPOINTS,
+    HEAD,
+    PENDING_STATS,
+    PERIOD_STATS,
+    PROVIDER_HEALTH,
+    pending_rows,
+)
 
 NOON = 1_795_435_200_000
 
@@ -54,7 +62,12 @@ COUNTING = Counting(
     Table("pending_stats", PENDING_STATS),
     Publishing(NAMES.stats),
 )
-TABLES = Tables(Table("deliveries", DELIVERIES), COUNTING, Table("provider_health", PROVIDER_HEALTH))
+TABLES = Tables(
+    Table("deliveries", DELIVERIES),
+    COUNTING,
+    Table("provider_health", PROVIDER_HEALTH),
+    Table("endpoints", ENDPOINTS),
+)
 LIFETIMES = Lifetimes()
 
 

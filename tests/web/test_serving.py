@@ -6,7 +6,9 @@ from typing import Any
 import faust
 import pytest
 
+from streams.web.endpoints import Kept
 from streams.web.views import mount
+from tests.agents.flowing import TABLES
 
 from .workers import NOW, RETENTION_MS, STATS_TABLES, Data, Group, MemoryReader, Produced
 
@@ -107,8 +109,15 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
     data = Data()
     data.say("m-1", "SENT", 1_700_000_000_000)
     server: Any = app.web
+    kept = Kept(TABLES.endpoints, None, ())
     mount(
-        server.web_app, MemoryReader(data, range(6)), STATS_TABLES, Produced().take, RETENTION_MS, lambda: NOW
+        server.web_app,
+        MemoryReader(data, range(6)),
+        STATS_TABLES,
+        Produced().take,
+        RETENTION_MS,
+        lambda: NOW,
+        kept,
     )
     server.cors  # noqa: B018 - Faust sets it up before it starts the server
     server.init_server()

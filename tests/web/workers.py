@@ -24,8 +24,11 @@ from streams.messages import Stream
 from streams.web.answers import CleanedPart
 from streams.web.commands import Doing, Placed
 from streams.web.counting import StatsTables
+from streams.web.endpoints import Kept
 from streams.web.views import mount
-from tests.agents.flowing import COUNTING, TABLES, Partition, Table, listings, record, status
+from streams.webhooks.guard import networks_of
+from streams.webhooks.sealing import Sealer
+from tests.agents.flowing import COUNTING, TABLES, Partition, Record, Table, listings, record, status
 
 Step = Callable[[int], None]
 
@@ -183,6 +186,7 @@ class Produced:
     Attributes:
         down: makes them refuse.
         outcome: what the lane says at once of each record that is waited for; None: nothing.
+        applied: whose lanes apply the requests at once; None: nobody's.
         cleaned: what a cleanup comes to: removed, expired, whether that was all.
         own: the partitions that are held here.
     """
@@ -191,6 +195,7 @@ class Produced:
         self.records: list[tuple[str, bytes, Any, int]] = []
         self.down = False
         self.outcome: str | None = None
+        self.applied: Data | None = None
         self.cleaned = (0, 0, True)
         self.calls = Calls()
 
@@ -205,6 +210,9 @@ class Produced:
         if self.down:
             raise ConnectionError("the secret address of the broker")
         self.records.append((stream, key, json.loads(value), partition))
+        if self.applied is not None:
+            part = self.applied.parts[partition].ask(Record(value, key, NOW, headers))
+            self.calls.tell(part.told)
         if self.outcome is not None:
             self.calls.tell([(token, self.outcome) for _, token in headers])
         return Placed(f"delivery.{stream}", partition, len(self.records) - 1)
@@ -228,6 +236,7 @@ class Group:
         self._client = client
         self.data = data
         self.workers: list[Worker] = []
+        self.sealer: Sealer | None = Sealer({"k1": b"\x01" * 32})
 
     async def start(self, shares: Sequence[Sequence[int]]) -> list[Worker]:
         """Start one worker for each share; all of them know who holds what."""
@@ -289,7 +298,8 @@ class Group:
 
         application = web.Application(middlewares=[note])
         doing = Doing(worker.produced.take, worker.produced.clean_up, worker.produced.calls)
-        mount(application, worker.reader, STATS_TABLES, doing, RETENTION_MS, lambda: NOW)
+        kept = Kept(TABLES.endpoints, self.sealer, networks_of("10.1.0.0/16"))
+        mount(application, worker.reader, STATS_TABLES, doing, RETENTION_MS, lambda: NOW, kept)
         return application
 
 

@@ -1,0 +1,218 @@
+"""Endpoints: where webhooks go, and which events go there.
+
+Secrets and headers are sealed before they come here; this only says for how long each secret signs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import structs
+
+from streams.domain.delivery import MessageId
+from streams.domain.statuses import Status
+
+__all__ = [
+    "MOST_RETRIES",
+    "OVERLAP_MS",
+    "Change",
+    "Endpoint",
+    "Filters",
+    "Register",
+    "Remove",
+    "Secret",
+    "State",
+    "changed",
+    "is_pattern",
+    "is_wanted",
+    "live_secrets",
+    "names_of",
+    "rotated",
+]
+
+State: TypeAlias = Literal["active", "paused", "disabled"]
+"""Webhooks go there; they wait, as someone wanted it so; they wait, as nothing got through for too long."""
+
+OVERLAP_MS: Final = 24 * 3_600_000
+"""How long a secret still signs after another has taken its place."""
+
+MOST_RETRIES: Final = 20
+
+MOST_LIVE: Final = 5
+"""Secrets that sign at a time; each adds a signature to every webhook."""
+
+_PATTERN: Final = re.compile(r"\*|[a-z]+(\.[a-z]+)*(\.\*)?")
+
+SEEDS_NAME: Final = "message."
+"""Begins what k-msg calls an event: by the status that was reached."""
+
+
+class Secret(msgspec.Struct, array_like=True, gc=False):
+    """A sealed secret.
+
+    Attributes:
+        until: when it signs no longer, ms; None: it is not to be replaced yet.
+    """
+
+    sealed: bytes
+    since: int
+    until: int | None = None
+
+
+class Filters(msgspec.Struct, array_like=True, gc=False):
+    """What a message must have for its events to go to an endpoint; an empty list asks for nothing."""
+
+    tenant: str | None = None
+    channels: list[str] = []
+    providers: list[str] = []
+
+    def let(self, tenant: str | None, channel: str | None, provider: str | None) -> bool:
+        """Say whether events of such a message go there; an endpoint of one tenant gets no other's."""
+        return (
+            (self.tenant is None or tenant == self.tenant)
+            and (not self.channels or channel in self.channels)
+            and (not self.providers or provider in self.providers)
+        )
+
+
+class Endpoint(msgspec.Struct, array_like=True, gc=False):
+    """An endpoint, and how it is stored: an array that begins with its version.
+
+    Attributes:
+        events: patterns of the types that go there; none: all.
+        secrets: the newest first.
+        headers: sealed, as JSON; their names, which are not secret, beside it.
+        timeout_ms: how long the receiver may take.
+        retries: how often it is tried again, as k-msg does; None: the default schedule.
+        rate: webhooks per second at most; None: no limit.
+        kmsg_headers: whether k-msg's headers go along.
+        reason: why it is in its state, if someone or something said so.
+    """
+
+    url: str
+    version: Literal[1] = 1
+    created_at: int = 0
+    updated_at: int = 0
+    events: list[str] = []
+    filters: Filters = msgspec.field(default_factory=Filters)
+    secrets: list[Secret] = []
+    headers: bytes | None = None
+    header_names: list[str] = []
+    timeout_ms: int = 15_000
+    retries: int | None = None
+    rate: int | None = None
+    kmsg_headers: bool = False
+    state: State = "active"
+    reason: str | None = None
+
+
+class Register(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.register"):
+    """A worker's request that there be an endpoint; what is secret of it is sealed.
+
+    Attributes:
+        message_id: the endpoint's id; it is about no message.
+    """
+
+    message_id: MessageId
+    endpoint: Endpoint
+
+
+class Change(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.change"):
+    """A worker's request that an endpoint be changed in what is said.
+
+    Attributes:
+        message_id: the endpoint's id.
+        secret: a sealed one that takes the place of the newest, while that signs for `overlap_ms` on.
+    """
+
+    message_id: MessageId
+    url: str | msgspec.UnsetType = msgspec.UNSET
+    events: list[str] | msgspec.UnsetType = msgspec.UNSET
+    filters: Filters | msgspec.UnsetType = msgspec.UNSET
+    headers: bytes | msgspec.UnsetType | None = msgspec.UNSET
+    header_names: list[str] | msgspec.UnsetType = msgspec.UNSET
+    timeout_ms: int | msgspec.UnsetType = msgspec.UNSET
+    retries: int | msgspec.UnsetType | None = msgspec.UNSET
+    rate: int | msgspec.UnsetType | None = msgspec.UNSET
+    kmsg_headers: bool | msgspec.UnsetType = msgspec.UNSET
+    state: State | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType | None = msgspec.UNSET
+    secret: bytes | msgspec.UnsetType = msgspec.UNSET
+    overlap_ms: int = OVERLAP_MS
+
+
+class Remove(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.remove"):
+    """A worker's request that there be an endpoint no longer.
+
+    Attributes:
+        message_id: the endpoint's id.
+    """
+
+    message_id: MessageId
+
+
+_PLAIN: Final = (
+    "url",
+    "events",
+    "filters",
+    "headers",
+    "header_names",
+    "timeout_ms",
+    "retries",
+    "rate",
+    "kmsg_headers",
+    "state",
+    "reason",
+)
+
+
+def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
+    """Return an endpoint as it is after a change; None when that changes nothing."""
+    said = {name: value for name in _PLAIN if (value := getattr(change, name)) is not msgspec.UNSET}
+    after = structs.replace(endpoint, **said)
+    if isinstance(change.secret, bytes):
+        after.secrets = rotated(endpoint.secrets, change.secret, now, change.overlap_ms)
+    if after == endpoint:
+        return None
+    after.updated_at = now
+    return after
+
+
+def names_of(type_: str, reached: Status | None) -> tuple[str, ...]:
+    """Return what an event is called: its type, and if a status was reached, as k-msg calls it."""
+    return (type_,) if reached is None else (type_, SEEDS_NAME + reached.lower())
+
+
+def is_pattern(text: str) -> bool:
+    """Say whether something stands for types of events: one, all that begin so (``message.*``), or ``*``."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def is_wanted(patterns: Sequence[str], names: Iterable[str]) -> bool:
+    """Say whether an event of these names is meant by any of the patterns; if there are none, all are."""
+    return not patterns or any(_means(pattern, name) for name in names for pattern in patterns)
+
+
+def _means(pattern: str, name: str) -> bool:
+    return name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
+
+
+def live_secrets(secrets: Iterable[Secret], now: int) -> list[Secret]:
+    """Return the secrets that sign at a time, the newest first."""
+    return [secret for secret in secrets if secret.until is None or now < secret.until][:MOST_LIVE]
+
+
+def rotated(secrets: Sequence[Secret], sealed: bytes, now: int, overlap_ms: int = OVERLAP_MS) -> list[Secret]:
+    """Return the secrets when another takes the place of the newest: those before sign for a while.
+
+    Rotated once more, one that has an end keeps it if that comes earlier; what has ended is let go.
+    """
+    until = now + overlap_ms
+    before = [
+        Secret(secret.sealed, secret.since, until if secret.until is None else min(secret.until, until))
+        for secret in secrets
+    ]
+    return [Secret(sealed, now), *live_secrets(before, now)][:MOST_LIVE]
