@@ -38,7 +38,7 @@ ALLOWED = {
         "tables",
         "yarl",
     },
-    "streams/webhooks": {"aiohttp", "click", "cryptography", "yarl"},
+    "streams/webhooks": {"aiohttp", "click", "cryptography", "msgspec", "streams.domain", "yarl"},
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
         "aiokafka",

@@ -15,6 +15,7 @@ ROUTES = {
     "/v1/cleanup",
     "/v1/endpoints",
     "/v1/endpoints/{endpointId}",
+    "/v1/endpoints/{endpointId}/ping",
     "/v1/endpoints/{endpointId}/rotate",
     "/v1/internal/cleanup",
     "/v1/internal/endpoints",

@@ -34,6 +34,7 @@ from streams.domain.endpoints import (
 )
 from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
+from streams.domain.retries import Verdict, verdict_of
 from streams.domain.times import iso
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
@@ -47,7 +48,9 @@ from streams.web.gathering import Gathering
 from streams.web.problems import Problem
 from streams.web.queries import join, parse_partitions, single_values
 from streams.webhooks.guard import Network, trouble_with
-from streams.webhooks.sealing import Sealer
+from streams.webhooks.posting import Poster, Trouble
+from streams.webhooks.sealing import Sealer, Unsealable
+from streams.webhooks.sending import PING, Sender, body_of
 from streams.webhooks.signatures import SECRET_BYTES, InvalidSecret, key_of, new_secret
 
 __all__ = ["INTERNAL_ENDPOINTS", "Endpoints", "EndpointsPart", "Kept"]
@@ -58,14 +61,18 @@ NO_SECRET_KEYS: Final = "urn:delivery-tracker:no-secret-keys"
 
 log = logging.getLogger(__name__)
 
+MOST_TIMEOUT_MS: Final = 30_000
+
 APPLIED_S: Final = 10.0
 """How long is waited until a request is applied."""
+
+ANSWERED_S: Final = max(2 * APPLIED_S, MOST_TIMEOUT_MS / 1000) + 5
+"""How long another worker may take that a call is passed on to."""
 
 ID_PREFIX: Final = "ep_"
 ID_BYTES: Final = 16
 ID_TRIES: Final = 10_000
 LAST_KEY: Final = b"\xfd"
-MOST_TIMEOUT_MS: Final = 30_000
 MOST_OVERLAP_MS: Final = 30 * 86_400_000
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
@@ -162,9 +169,25 @@ class EndpointsPart(msgspec.Struct, frozen=True):
     items: list[tuple[str, bytes]]
 
 
+class Ping(msgspec.Struct, rename="camel"):
+    """What came of a ping: the status and the first bytes of the answer, or why there was none.
+
+    Attributes:
+        verdict: what the sender would make of it.
+        duration: ms.
+    """
+
+    webhook_id: str
+    verdict: Verdict
+    duration: int
+    status: int | None
+    body: str
+    trouble: Trouble | None
+
+
 @dataclass(frozen=True)
 class Kept:
-    """What endpoints are kept in, and what guards them.
+    """What endpoints are kept in, what guards them, and what reaches them.
 
     Attributes:
         sealer: None: nothing secret can be kept.
@@ -174,6 +197,7 @@ class Kept:
     table: TableLike[Endpoint]
     sealer: Sealer | None
     allowed: Sequence[Network]
+    poster: Poster
 
 
 def shown(endpoint_id: str, endpoint: Endpoint, now: int) -> Shown:
@@ -288,6 +312,39 @@ class Endpoints:
         await self._outcome(Change(endpoint_id, secret=sealed, overlap_ms=said.overlap))
         return self._answer(200, endpoint_id, secret=secret)
 
+    async def ping(self, request: web.Request) -> web.Response:
+        """Send an endpoint a webhook that tells nothing, whatever its state, and say what came of it."""
+        refuse_foreign(request)
+        single_values(request.query, ())
+        endpoint_id = request.match_info["endpointId"]
+        if (passed_on := await self._passed_on(request, endpoint_id)) is not None:
+            return passed_on
+        endpoint = self._known(endpoint_id)
+        webhook_id = f"ping-{_token()}"
+        body = body_of(PING, self.now(), {"endpointId": endpoint_id})
+        sender = Sender(self.kept.poster, self._sealer(), self.now)
+        try:
+            attempt = await sender.send(endpoint_id, endpoint, webhook_id, PING, body)
+        except Unsealable as error:
+            log.warning("a secret of endpoint %s cannot be opened: %s", endpoint_id, error)
+            raise Problem(
+                409,
+                "Its secrets were sealed with a key that is not there: start the workers with it, too.",
+                type=NO_SECRET_KEYS,
+                title="No secret keys",
+            ) from None
+        return json_response(
+            200,
+            Ping(
+                webhook_id,
+                "failed" if attempt.status is None else verdict_of(attempt.status),
+                attempt.duration_ms,
+                attempt.status,
+                attempt.body.decode(errors="replace"),
+                attempt.trouble,
+            ),
+        )
+
     async def remove(self, request: web.Request) -> web.Response:
         """Forget an endpoint."""
         refuse_foreign(request)
@@ -317,6 +374,10 @@ class Endpoints:
         part = msgspec.msgpack.encode(await self._part(partitions))
         return web.Response(body=part, content_type="application/msgpack")
 
+    async def close(self, _application: web.Application) -> None:
+        """Close the connections to endpoints with the server."""
+        await self.kept.poster.close()
+
     async def _part(self, partitions: Sequence[int]) -> EndpointsPart:
         items: list[tuple[str, bytes]] = []
         now = self.now()
@@ -335,7 +396,7 @@ class Endpoints:
         """Return an id that lies in a partition of this worker, so that nothing secret is passed on."""
         held = self.reader.held()
         for _ in range(ID_TRIES if held else 0):
-            endpoint_id = ID_PREFIX + urlsafe_b64encode(os.urandom(ID_BYTES)).rstrip(b"=").decode()
+            endpoint_id = ID_PREFIX + _token()
             if partition_of(endpoint_id.encode(), self.reader.partitions) in held:
                 return endpoint_id
         raise problems.not_ready("This worker holds no partition yet.")
@@ -437,12 +498,16 @@ class Endpoints:
                 request.rel_url.raw_path_qs,
                 method=request.method,
                 body=body,
-                within_s=2 * APPLIED_S + 1,
+                within_s=ANSWERED_S,
             )
         except Unreachable as error:
             raise self.gathering.unavailable([partition]) from error
         kind = "application/json" if status < 400 else problems.CONTENT_TYPE
         return web.Response(status=status, body=answer or None, content_type=kind)
+
+
+def _token() -> str:
+    return urlsafe_b64encode(os.urandom(ID_BYTES)).rstrip(b"=").decode()
 
 
 def refused(field: str, problem: str) -> Problem:

@@ -47,12 +47,13 @@ def mount(
     asking = Asking()
     gathering = Gathering(reader, tables.deliveries, asking)
     commands = Commands(doing, reader, gathering)
+    endpoints = Endpoints(kept, doing, reader, gathering, now)
     statistics = Statistics(reader, tables, gathering.scatter, retention_ms, now)
     views = Views(reader, gathering, statistics)
-    endpoints = Endpoints(kept, doing, reader, gathering, now)
     application.middlewares.append(views.explain)
     application.on_response_prepare.append(harden)
     application.on_cleanup.append(asking.close)
+    application.on_cleanup.append(endpoints.close)
     application.add_routes(
         [
             web.get("/live", live),
@@ -74,6 +75,7 @@ def mount(
             web.get("/v1/endpoints/{endpointId:[^/]+}", endpoints.one),
             web.patch("/v1/endpoints/{endpointId:[^/]+}", endpoints.change),
             web.delete("/v1/endpoints/{endpointId:[^/]+}", endpoints.remove),
+            web.post("/v1/endpoints/{endpointId:[^/]+}/ping", endpoints.ping),
             web.post("/v1/endpoints/{endpointId:[^/]+}/rotate", endpoints.rotate),
             web.get(INTERNAL_ENDPOINTS, endpoints.listing_part),
             web.post(INTERNAL_CLEANUP, commands.clean_up_part),

@@ -18,6 +18,7 @@ from streams.web.counting import StatsTables
 from streams.web.endpoints import Kept
 from streams.web.judging import Judging
 from streams.web.views import mount
+from streams.webhooks.posting import Poster
 from tables.deliveries import deliveries
 from tables.endpoints import endpoints
 from tables.pending_stats import pending_stats
@@ -47,7 +48,7 @@ statistics = mount(
     Doing(produce, clean_up, lanes.calls),
     lifetimes.retention_ms,
     now_ms,
-    Kept(endpoints, settings.secret_keys, settings.webhook_allow),
+    Kept(endpoints, settings.secret_keys, settings.webhook_allow, Poster(settings.webhook_allow)),
 )
 judging = Judging(
     app.reader,

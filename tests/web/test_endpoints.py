@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from streams.domain.endpoints import live_secrets
+from streams.webhooks.receiver import Arrival, receiving
 from streams.webhooks.sealing import Sealer
+from streams.webhooks.signatures import verifying_key_of
 from tables.formats import ENDPOINTS
 
 from .workers import NOW, Group, Reply, Worker
@@ -240,3 +246,72 @@ async def test_pages_of_other_sites_change_nothing(registry: Registry) -> None:
             registry.workers[0], f"/v1/endpoints{path}", method=method, headers=foreign, **options
         )
         assert reply.status == 403
+
+
+@asynccontextmanager
+async def taking(secrets: list[str], arrivals: list[Arrival], status: int = 204) -> AsyncIterator[str]:
+    """A receiver at the one address of our own that is allowed; its URL."""
+    keys = [verifying_key_of(secret) for secret in secrets]
+    runner = web.AppRunner(receiving(keys, arrivals.append, now=lambda: NOW / 1000, status=status))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.2", 0).start()
+    try:
+        yield f"http://127.0.0.2:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_ping_is_signed_with_every_secret_that_signs(registry: Registry) -> None:
+    """Whichever worker is asked, and whichever of the secrets the receiver has; paused or not."""
+    made = await registry.register(headers={"X-Mine": "me"}, state="paused", kmsgHeaders=True)
+    rotated = (await registry.call("POST", f"/{made['id']}/rotate", {})).json
+    arrivals: list[Arrival] = []
+    for secret in (made["secret"], rotated["secret"]):
+        async with taking([secret], arrivals) as url:
+            assert (await registry.call("PATCH", f"/{made['id']}", {"url": url})).status == 200
+            for _ in registry.workers:
+                reply = await registry.call("POST", f"/{made['id']}/ping")
+                assert reply.status == 200
+                told = reply.json
+                assert (told["verdict"], told["status"], told["trouble"]) == ("delivered", 204, None)
+                assert arrivals[-1] == Arrival(
+                    told["webhookId"],
+                    "endpoint.ping",
+                    json.dumps(
+                        {"type": "endpoint.ping", "timestamp": CREATED, "data": {"endpointId": made["id"]}},
+                        separators=(",", ":"),
+                    ).encode(),
+                    None,
+                    False,
+                )
+    assert len({arrival.webhook_id for arrival in arrivals}) == len(arrivals) == 6
+
+
+async def test_what_came_of_a_ping_is_said(registry: Registry) -> None:
+    """An answer that is none of success, an address that is not allowed, nobody there."""
+    arrivals: list[Arrival] = []
+    made = await registry.register()
+    async with taking(["whsec_" + "A" * 44], arrivals) as url:
+        await registry.call("PATCH", f"/{made['id']}", {"url": url})
+        refused = (await registry.call("POST", f"/{made['id']}/ping")).json
+    nobody = (await registry.call("POST", f"/{made['id']}/ping")).json
+    await registry.call("PATCH", f"/{made['id']}", {"url": "http://localhost/"})
+    forbidden = (await registry.call("POST", f"/{made['id']}/ping")).json
+
+    assert (refused["verdict"], refused["status"]) == ("failed", 401)
+    assert "no signature" in refused["body"]
+    assert [(one["verdict"], one["status"], one["trouble"]) for one in (nobody, forbidden)] == [
+        ("failed", None, "refused"),
+        ("failed", None, "forbidden"),
+    ]
+
+
+async def test_a_ping_needs_the_key_that_sealed(registry: Registry) -> None:
+    """Without it nothing can be signed; nothing is sent unsigned."""
+    made = await registry.register()
+    registry.group.sealer = Sealer({"k2": b"\x02" * 32})
+    other = (await registry.group.start([range(6)]))[-1]
+
+    reply = await registry.group.get(other, f"/v1/endpoints/{made['id']}/ping", method="POST")
+
+    assert (reply.status, reply.json["type"]) == (409, "urn:delivery-tracker:no-secret-keys")

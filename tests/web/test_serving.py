@@ -8,6 +8,7 @@ import pytest
 
 from streams.web.endpoints import Kept
 from streams.web.views import mount
+from streams.webhooks.posting import Poster
 from tests.agents.flowing import TABLES
 
 from .workers import NOW, RETENTION_MS, STATS_TABLES, Data, Group, MemoryReader, Produced
@@ -109,7 +110,7 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
     data = Data()
     data.say("m-1", "SENT", 1_700_000_000_000)
     server: Any = app.web
-    kept = Kept(TABLES.endpoints, None, ())
+    kept = Kept(TABLES.endpoints, None, (), Poster())
     mount(
         server.web_app,
         MemoryReader(data, range(6)),

@@ -27,6 +27,7 @@ from streams.web.counting import StatsTables
 from streams.web.endpoints import Kept
 from streams.web.views import mount
 from streams.webhooks.guard import networks_of
+from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer
 from tests.agents.flowing import COUNTING, TABLES, Partition, Record, Table, listings, record, status
 
@@ -298,7 +299,8 @@ class Group:
 
         application = web.Application(middlewares=[note])
         doing = Doing(worker.produced.take, worker.produced.clean_up, worker.produced.calls)
-        kept = Kept(TABLES.endpoints, self.sealer, networks_of("10.1.0.0/16"))
+        allowed = networks_of("10.1.0.0/16,127.0.0.2")
+        kept = Kept(TABLES.endpoints, self.sealer, allowed, Poster(allowed))
         mount(application, worker.reader, STATS_TABLES, doing, RETENTION_MS, lambda: NOW, kept)
         return application
 
