@@ -112,7 +112,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-app.timer(settings.sweep_interval_s, name="sweep")(sweep)
-app.timer(settings.stats_interval_s, name="tick")(tick)
+app.every(settings.sweep_interval_s, sweep)
+app.every(settings.stats_interval_s, tick)
 app.task()(tell_start)
 app.on_before_shutdown.connect(tell_stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import faust
@@ -65,7 +65,23 @@ class StreamApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
-        self.timer(COLLECT_S, name="collect-garbage")(self._rest)
+        self.every(COLLECT_S, self._rest)
+
+    def every(self, interval_s: float, doing: Callable[[], Awaitable[None]]) -> None:
+        """Have something done again and again while the app runs, so long after it last ended.
+
+        Faust's own timers keep a beat, and warn at each one that is late: what waits for lanes that catch up
+        is always late.
+        """
+
+        async def repeat() -> None:
+            while not self.should_stop:
+                # comes back early when the app stops
+                await self.sleep(interval_s)
+                if not self.should_stop:
+                    await doing()
+
+        self.task(repeat)
 
     async def _rest(self) -> None:
         self.lanes.rest()

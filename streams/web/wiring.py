@@ -65,4 +65,4 @@ async def judge() -> None:
     await attempt(judging.judge(now_ms()), "providers could not be judged")
 
 
-app.timer(settings.health_interval_s, name="judge")(judge)
+app.every(settings.health_interval_s, judge)
