@@ -37,7 +37,7 @@ STEP: Final = 250
 """Cells that are read and written at a time."""
 
 MOST_TOLD: Final = 5_000
-"""Changed cells that a unit tells of; the next tick goes on."""
+"""Cells noted before that a unit tells of, beside those that it has changed itself; the next tick goes on."""
 
 
 class Publishing(NamedTuple):
@@ -67,16 +67,10 @@ class Publishing(NamedTuple):
             before: that time, ms; now it is what the head says.
             head: says which rows of changed cells there are, and then which are left.
         """
-        while head.untold < head.untold_end and len(changed) < MOST_TOLD:
-            row = untold_row(head.untold)
-            noted = pending.get(row)
-            if noted is not None:
-                changed.update(dict.fromkeys(noted.cells))
-                pending.delete(row)
-            head.untold += 1
+        changed.update(_taken(pending, head))
         ended = self._ended(period_stats, before, head.time, unit)
         if ended:
-            _leave_out(ended, pending, range(head.untold, head.untold_end))
+            yield from _leave_out(ended, pending, range(head.untold, head.untold_end))
         changed.update(ended)
         yield from self._emit(list(changed), period_stats, before, head.time, unit)
 
@@ -116,13 +110,31 @@ class Publishing(NamedTuple):
             yield
 
 
-def _leave_out(cells: dict[bytes, None], pending: View[Pending], rows: range) -> None:
-    """Note cells no longer that are told of now, in rows that are told of later."""
+def _taken(pending: View[Pending], head: Pending) -> dict[bytes, None]:
+    """Take the cells that were noted first, up to so many, and let their rows go."""
+    taken: dict[bytes, None] = {}
+    while head.untold < head.untold_end and len(taken) < MOST_TOLD:
+        row = untold_row(head.untold)
+        noted = pending.get(row)
+        if noted is not None:
+            # mostly the same as in the row before
+            taken.update(dict.fromkeys(noted.cells))
+            pending.delete(row)
+        head.untold += 1
+    return taken
+
+
+def _leave_out(cells: dict[bytes, None], pending: View[Pending], rows: range) -> Iterator[None]:
+    """Note cells no longer that are told of now, in rows that are told of later; row by row."""
     for number in rows:
         row = untold_row(number)
         noted = pending.get(row)
-        if noted is not None:
-            pending.put(row, Pending(cells=[key for key in noted.cells if key not in cells]))
+        if noted is None:
+            continue
+        left = [key for key in noted.cells if key not in cells]
+        if len(left) < len(noted.cells):
+            pending.put(row, Pending(cells=left))
+        yield
 
 
 def in_steps(keys: list[bytes], view: View[Any], unit: Unit) -> Iterator[list[bytes]]:

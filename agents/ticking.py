@@ -27,6 +27,9 @@ __all__ = ["Ticker"]
 MOST_MS: Final = 3_600_000
 """How far time goes on at once: a clock that is wrong for a while does little harm."""
 
+MANY_UNTOLD: Final = 16
+"""Rows of changed cells that are more than has come since the last tick."""
+
 MOST_ROUNDS: Final = 20
 """Ticks of a partition in a row; then others have their turn."""
 
@@ -95,4 +98,7 @@ def _is_due(head: Pending, at: int) -> bool:
 
 def _is_unfinished(head: Pending) -> bool:
     """Say whether some of the last tick's work is left; what has changed since is for the next one."""
-    return head.end == head.first and (head.untold < head.untold_end or head.gone != head.held)
+    untold = head.untold_end - head.untold
+    if head.end > head.first:
+        return untold > MANY_UNTOLD
+    return untold > 0 or head.gone != head.held

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import structs
@@ -131,7 +131,9 @@ class Change(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="en
     message_id: MessageId
     url: str | msgspec.UnsetType = msgspec.UNSET
     events: list[str] | msgspec.UnsetType = msgspec.UNSET
-    filters: Filters | msgspec.UnsetType = msgspec.UNSET
+    tenant: str | msgspec.UnsetType | None = msgspec.UNSET
+    channels: list[str] | msgspec.UnsetType = msgspec.UNSET
+    providers: list[str] | msgspec.UnsetType = msgspec.UNSET
     headers: bytes | msgspec.UnsetType | None = msgspec.UNSET
     header_names: list[str] | msgspec.UnsetType = msgspec.UNSET
     timeout_ms: int | msgspec.UnsetType = msgspec.UNSET
@@ -157,7 +159,6 @@ class Remove(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="en
 _PLAIN: Final = (
     "url",
     "events",
-    "filters",
     "headers",
     "header_names",
     "timeout_ms",
@@ -171,14 +172,18 @@ _PLAIN: Final = (
 
 def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     """Return an endpoint as it is after a change; None when that changes nothing."""
-    said = {name: value for name in _PLAIN if (value := getattr(change, name)) is not msgspec.UNSET}
-    after = structs.replace(endpoint, **said)
+    after = structs.replace(endpoint, **_said(change, _PLAIN))
+    after.filters = structs.replace(endpoint.filters, **_said(change, ("tenant", "channels", "providers")))
     if isinstance(change.secret, bytes):
         after.secrets = rotated(endpoint.secrets, change.secret, now, change.overlap_ms)
     if after == endpoint:
         return None
     after.updated_at = now
     return after
+
+
+def _said(change: Change, names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(change, name)) is not msgspec.UNSET}
 
 
 def names_of(type_: str, reached: Status | None) -> tuple[str, ...]:

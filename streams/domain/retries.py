@@ -78,7 +78,8 @@ def retry_after_ms(value: str | None, now_ms: int) -> int | None:
         return int(value[:9]) * SECOND_MS
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
+        # whatever a receiver may write
         return None
     if at.tzinfo is None:
         return None

@@ -1,7 +1,7 @@
 """Endpoints over HTTP: registered, shown, changed, removed; secrets are shown once, when they are made.
 
 Like all that changes something, a call becomes a record, here always waited for: the lane of the endpoint's
-partition keeps it. What is secret is sealed before it leaves this worker.
+partition keeps it. What is secret is sealed before it comes into Kafka, by the worker that has the endpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from streams.domain.retries import Verdict, verdict_of
 from streams.domain.times import iso
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
-from streams.messages import encode
+from streams.messages import MAX_VALUE_BYTES, encode
 from streams.web import problems
 from streams.web.answers import PAGE_ROWS, require_held
 from streams.web.asking import HOP_HEADER, Unreachable
@@ -74,6 +74,8 @@ ID_BYTES: Final = 16
 ID_TRIES: Final = 10_000
 LAST_KEY: Final = b"\xfd"
 MOST_OVERLAP_MS: Final = 30 * 86_400_000
+
+MOST_HEADER_CHARS: Final = 16_384
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 _LINE: Final = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff]{0,4094}[\x21-\x7e\x80-\xff])?")
@@ -277,23 +279,26 @@ class Endpoints:
         said = said_in(body, Patch)
         if (passed_on := await self._passed_on(request, endpoint_id, body)) is not None:
             return passed_on
-        known = self._known(endpoint_id)
+        self._known(endpoint_id)
         self._check(said.url, said.events)
         fields: dict[str, Any] = {
             name: value
-            for name in ("url", "events", "retries", "rate", "kmsg_headers")
+            for name in (
+                "url",
+                "events",
+                "tenant",
+                "channels",
+                "providers",
+                "retries",
+                "rate",
+                "kmsg_headers",
+            )
             if (value := getattr(said, name)) is not UNSET
         }
         if said.timeout is not UNSET:
             fields["timeout_ms"] = said.timeout
         if said.state is not UNSET:
             fields |= {"state": said.state, "reason": None}
-        filters = {name: getattr(said, name) for name in ("tenant", "channels", "providers")}
-        if any(value is not UNSET for value in filters.values()):
-            was = known.filters
-            fields["filters"] = Filters(
-                *(getattr(was, name) if value is UNSET else value for name, value in filters.items())
-            )
         if said.headers is not UNSET:
             fields["header_names"], fields["headers"] = self._headers(said.headers, endpoint_id)
         await self._outcome(Change(endpoint_id, **fields))
@@ -393,7 +398,7 @@ class Endpoints:
         return EndpointsPart(tuple(partitions), items)
 
     def _new_id(self) -> str:
-        """Return an id that lies in a partition of this worker, so that nothing secret is passed on."""
+        """Return an id that lies in a partition of this worker, so that it need not be passed on."""
         held = self.reader.held()
         for _ in range(ID_TRIES if held else 0):
             endpoint_id = ID_PREFIX + _token()
@@ -433,6 +438,8 @@ class Endpoints:
                 raise refused(f"headers.{name}", "Expected one line of at most 4096 Latin characters")
         if not headers:
             return [], None
+        if sum(map(len, headers)) + sum(map(len, headers.values())) > MOST_HEADER_CHARS:
+            raise refused("headers", f"Expected no more than {MOST_HEADER_CHARS} characters in all")
         return sorted(headers), self._sealer().seal(msgspec.json.encode(headers), endpoint_id)
 
     def _sealer(self) -> Sealer:
@@ -470,12 +477,14 @@ class Endpoints:
         Raises:
             Problem: it is not known whether it was.
         """
-        key = what.message_id.encode()
+        key, value = what.message_id.encode(), encode(what)
+        if len(value) > MAX_VALUE_BYTES:
+            raise Problem(413, f"Sealed, it has {len(value)} bytes; {MAX_VALUE_BYTES} can be kept.")
         partition = partition_of(key, self.reader.partitions)
         with self.doing.calls.expect() as call:
             try:
                 async with asyncio.timeout(APPLIED_S):
-                    await self.doing.produce("requests", key, encode(what), partition, [call.header])
+                    await self.doing.produce("requests", key, value, partition, [call.header])
             except Exception as error:
                 log.warning("a request about an endpoint could not be produced: %r", error)
                 raise problems.not_produced() from error

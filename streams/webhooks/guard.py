@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 __all__ = [
     "Address",
@@ -34,17 +35,16 @@ SPECIAL: Final[Sequence[Network]] = tuple(
         (
             # what `is_global` of Python 3.11 takes for public, by the IANA registries of special-purpose
             # addresses, RFC 7526 (6to4 and its relays), RFC 4291 (site-local, IPv4-compatible), RFC 4380
-            # (Teredo), RFC 8215 (NAT64 within a network), RFC 9602 (segment routing)
+            # (Teredo), RFC 9637 (documentation)
             "192.88.99.0/24",
-            "::/96",
-            "64:ff9b:1::/48",
             "2001::/32",
             "2002::/16",
-            "5f00::/16",
-            "fec0::/10",
+            "3fff::/20",
         ),
     )
 )
+_UNICAST: Final = ip_network("2000::/3")
+"""All that has been given out of IPv6 (RFC 4291, IANA); the rest is special, or nobody's yet."""
 _NAT64: Final = ip_network("64:ff9b::/96")
 _LOW_BITS: Final = 0xFFFF_FFFF
 
@@ -64,11 +64,11 @@ def is_public(address: Address) -> bool:
     network. NAT64 is how hosts without IPv4 reach the others; older ways to wrap are not used any more, and
     never public.
     """
-    if not address.is_global or address.is_multicast or any(address in special for special in SPECIAL):
-        return False
     if address in _NAT64:
         return is_public(IPv4Address(int(address) & _LOW_BITS))
-    return True
+    if address.version == 6 and address not in _UNICAST:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in some for some in SPECIAL)
 
 
 def is_allowed(address: Address, allowed: Iterable[Network], *, public: bool = True) -> bool:
@@ -97,13 +97,13 @@ def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
     Early feedback for who registers it: a name may come to mean any address later.
     """
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        parts = URL(url)
+        host, port = parts.host, parts.port
     except ValueError:
         return "Expected a URL such as https://example.com/hook"
-    if parts.scheme not in ("http", "https") or not host or port == 0:
+    if parts.scheme not in ("http", "https") or not host or not port or not url.isprintable() or " " in url:
         return "Expected a URL such as https://example.com/hook"
-    if "@" in parts.netloc:
+    if "@" in parts.authority:
         return "Expected no user or password; send them as a header"
     if parts.fragment:
         return "Expected no fragment; it is not sent"
@@ -141,13 +141,14 @@ def guarded_sockets(
         family, kind, protocol, _, where = address_info
         if family not in (socket.AF_INET, socket.AF_INET6):
             raise ForbiddenAddress(str(where))
-        host = str(where[0]).partition("%")[0]
+        host = str(where[0])
         try:
             address = ip_address(host)
         except ValueError:
             raise ForbiddenAddress(host) from None
         # a scope names one of our own links
-        if not is_allowed(address, allowed, public=public) or (family == socket.AF_INET6 and where[3]):
+        scoped = "%" in host or (family == socket.AF_INET6 and where[3])
+        if scoped or not is_allowed(address, allowed, public=public):
             raise ForbiddenAddress(host)
         seen(host)
         made = socket.socket(family, kind, protocol)

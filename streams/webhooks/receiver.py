@@ -82,9 +82,14 @@ def receiving(
 def _type_of(body: bytes) -> str:
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "?"
     return str(said.get("type", "?")) if isinstance(said, dict) else "?"
+
+
+def _plain(text: str) -> str:
+    """Return a text that can stand on a terminal, in its line: anybody may have sent it."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 @click.command("receiver")
@@ -109,9 +114,11 @@ def receiver(bind: str, port: int, secrets: tuple[str, ...], status: int, bodies
     def show(arrival: Arrival) -> None:
         state = arrival.problem or ("signed" if keys else "not verified")
         again = ", again" if arrival.again else ""
-        print(f"{arrival.webhook_id or '(no id)'}  {arrival.type}  {state}{again}", flush=True)
+        print(
+            f"{_plain(arrival.webhook_id) or '(no id)'}  {_plain(arrival.type)}  {state}{again}", flush=True
+        )
         if bodies:
-            print(f"  {arrival.body.decode(errors='replace')}", flush=True)
+            print(f"  {_plain(arrival.body.decode(errors='replace'))}", flush=True)
 
     try:
         asyncio.run(_serve(receiving(keys, show, status=status), bind, port))

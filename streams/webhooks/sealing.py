@@ -66,10 +66,6 @@ class Sealer:
         except InvalidTag:
             raise Unsealable("not what was sealed for this owner") from None
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Say whether something was sealed with the key that seals now."""
-        return _parts(sealed)[0] == self._first
-
 
 def _parts(sealed: bytes) -> tuple[str, bytes, bytes]:
     end = 1 + (sealed[0] if sealed else 0)

@@ -8,6 +8,7 @@ Pure: what time it is and what is random comes from outside.
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ TOLERANCE_S: Final = 300
 ID: Final = "webhook-id"
 TIMESTAMP: Final = "webhook-timestamp"
 SIGNATURE: Final = "webhook-signature"
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 class InvalidSecret(ValueError):
@@ -202,7 +204,7 @@ def sign(keys: Sequence[Key], webhook_id: str, timestamp_s: int, body: bytes) ->
 def _signed(webhook_id: str, timestamp_s: int, body: bytes) -> bytes:
     if "." in webhook_id:
         raise ValueError(f"the id {webhook_id!r} has a dot, which would make what is signed ambiguous")
-    return b"%s.%d.%s" % (webhook_id.encode(), timestamp_s, body)
+    return b"%s.%d.%s" % (webhook_id.encode(errors="surrogateescape"), timestamp_s, body)
 
 
 def standard_headers(keys: Sequence[Key], webhook_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
@@ -258,11 +260,10 @@ def verify(
     missing = [name for name in (ID, TIMESTAMP, SIGNATURE) if not headers.get(name)]
     if missing:
         raise InvalidSignature(f"without {', '.join(missing)}")
-    try:
-        timestamp_s = int(headers[TIMESTAMP])
-        signed = _signed(headers[ID], timestamp_s, body)
-    except ValueError:
-        raise InvalidSignature(f"{TIMESTAMP} or {ID} cannot be read") from None
+    if not _SECONDS.fullmatch(headers[TIMESTAMP]) or "." in headers[ID]:
+        raise InvalidSignature(f"{TIMESTAMP} or {ID} cannot be read")
+    timestamp_s = int(headers[TIMESTAMP])
+    signed = _signed(headers[ID], timestamp_s, body)
     if abs(now_s - timestamp_s) > tolerance_s:
         off_s = now_s - timestamp_s
         raise InvalidSignature(f"{TIMESTAMP} is {off_s:+.0f} s off; {tolerance_s:g} are allowed")

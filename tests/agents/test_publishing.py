@@ -139,3 +139,20 @@ def test_a_unit_tells_of_so_many_cells_and_the_next_tick_goes_on(monkeypatch: py
         [("15", True)],
     ]
     assert not any(row["correction"] for rows in ticks for row in rows)
+
+
+def test_what_was_noted_is_told_however_much_changes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick that folds much itself takes what was noted before all the same."""
+    monkeypatch.setattr("agents.publishing.MOST_TOLD", 2)
+    partition = Partition(tables=TABLES._replace(counting=COUNTING._replace(most_entries=0)))
+    for hour in range(3):
+        partition.say(sent(f"m-{hour}", NOON + hour * HOUR_MS))
+    # these wait for the tick, which adds them up
+    partition.flows["requests"].tables = TABLES
+    waiting = Partition(tables=TABLES, stored=partition.stored)
+    waiting.say(*(sent(f"n-{hour}", NOON - hour * HOUR_MS) for hour in range(1, 6)))
+
+    rows = [told(waiting.ask(tick(NOON))) for _ in range(4)]
+
+    hours = [sorted(row["from"][11:13] for row in some if row["granularity"] == "hour") for some in rows]
+    assert hours == [["07", "08", "09", "10", "11", "12"], ["13"], ["14"], []]

@@ -143,3 +143,25 @@ async def test_it_is_told_until_all_is_gone_that_is_kept_no_longer() -> None:
     await here.tick(NOON + 100 * DAY_MS)
 
     assert len(here.ticks) == 3
+
+
+async def test_what_was_noted_does_not_pile_up_while_callbacks_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than comes between two ticks is told in further ticks at once."""
+    monkeypatch.setattr("agents.publishing.MOST_TOLD", 1)
+    here = Here().say(NOON)
+    for hour in range(30):
+        here.say(NOON + hour * 3_600_000)
+    flowing = Partition(tables=TABLES, stored=here.partition.stored)
+    ask = here.partition.ask
+
+    def and_more(*records: Record) -> Partition:
+        ask(*records)
+        # some is pending again before the ticker looks
+        return flowing.say(status("SENT", f"n-{len(here.ticks)}", timestamp=NOON, receipt=NOON))
+
+    monkeypatch.setattr(here.partition, "ask", and_more)
+    await here.tick(NOON)
+
+    head = PENDING_STATS.decode(here.partition.stored["pending_stats"][HEAD])
+    assert head.end > head.first
+    assert 0 < head.untold_end - head.untold <= 16

@@ -119,3 +119,16 @@ def test_a_change_touches_what_it_says() -> None:
     )
     assert changed(before, Change("ep", rate=5), 100) is None
     assert before.secrets == [Secret(b"old", 1)]
+
+
+def test_filters_change_one_by_one() -> None:
+    """Two changes at a time are applied one after the other: neither takes the other's back."""
+    before = Endpoint("https://example.com/a", filters=Filters(None, [], ["p"]))
+
+    tenant = changed(before, Change("ep", tenant="t"), 1)
+    assert tenant is not None
+    both = changed(tenant, Change("ep", channels=["sms"]), 2)
+
+    assert both is not None
+    assert both.filters == Filters("t", ["sms"], ["p"])
+    assert before.filters == Filters(None, [], ["p"])

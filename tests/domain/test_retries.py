@@ -69,6 +69,9 @@ def test_a_schedule_of_an_endpoint_takes_the_place_of_the_default() -> None:
         ("Wed, 25 Nov 2026 11:00:00 GMT", 0),
         ("Wed, 25 Nov 2026 12:00:30 -0000", None),
         ("٣", None),
+        ("Oct 99999999999999999999 + 1.1.1 +9999 Wed -", None),
+        ("Wed, 25 Nov 99999999999999999999 12:00:30 GMT", None),
+        (",", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, ms: int | None) -> None:

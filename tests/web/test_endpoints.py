@@ -185,6 +185,7 @@ async def test_an_endpoint_that_was_removed_is_not_there(registry: Registry) -> 
         ({"headers": {"Content-Length": "1"}}, "headers.Content-Length"),
         ({"headers": {"X A": "1"}}, "headers.X A"),
         ({"headers": {"X-A": "a\r\nB: c"}}, "headers.X-A"),
+        ({"headers": {f"X-{n}": "a" * 4_000 for n in range(5)}}, "headers"),
         ({"timeout": 1}, "timeout"),
         ({"retries": 21}, "retries"),
         ({"rate": 0}, "rate"),
@@ -206,6 +207,28 @@ async def test_what_cannot_be_used_is_refused_and_nothing_is_kept(
     if "secret" not in said:
         assert (change.status, change.json["field"]) == (400, field)
     assert registry.stored() == before
+
+
+async def test_more_than_a_record_can_hold_is_refused(registry: Registry) -> None:
+    """Sealed it is longer than it came: it would only become a dead letter."""
+    said = {
+        "url": URL,
+        "channels": ["가" * 200] * 50,
+        "providers": ["가" * 200] * 25,
+        "headers": {f"X-{n}": "a" * 4_000 for n in range(4)},
+    }
+    body = json.dumps(said, ensure_ascii=False).encode()
+    assert len(body) < 65_536
+
+    reply = await registry.group.get(
+        registry.workers[0],
+        "/v1/endpoints",
+        method="POST",
+        data=body,
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert (reply.status, registry.workers[0].produced.records) == (413, [])
 
 
 async def test_without_keys_nothing_secret_is_taken(group: Group) -> None:

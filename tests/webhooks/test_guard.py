@@ -59,7 +59,11 @@ SPECIAL = [
     "[2001:10::1]",
     "[2002:7f00:1::]",
     "[2002:a9fe:a9fe::1]",
+    "[1::1]",
+    "[3fff::1]",
+    "[4000::1]",
     "[5f00::1]",
+    "[::ffff:0:7f00:1]",
     "[fc00::1]",
     "[fd00:ec2::254]",
     "[fe80::1]",
@@ -89,6 +93,8 @@ DISGUISED = [
     "127.0.0.1%23.example.com",
     "127.0.0.1\\@example.com",
     "[0:0:0:0:0:ffff:7f00:1]",
+    "[2606:4700::1111%25lo]",
+    "[2606:4700::1111%25x.localhost]",
     "0",
 ]
 URLS = [
@@ -274,6 +280,8 @@ def test_what_is_special_is_allowed_only_by_name_of_its_network(host: str) -> No
         ("https://example.com:0/", "URL"),
         ("https://example.com:99999/", "URL"),
         ("ftp://example.com/", "URL"),
+        ("https://a b/", "URL"),
+        ("https://example.com/\nX: y", "URL"),
         ("example.com", "URL"),
     ],
 )
