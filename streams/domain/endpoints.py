@@ -92,8 +92,8 @@ class Endpoint(msgspec.Struct, array_like=True, gc=False):
         reason: why it is in its state, if someone or something said so.
     """
 
-    url: str
     version: Literal[1] = 1
+    url: str = ""
     created_at: int = 0
     updated_at: int = 0
     events: list[str] = []
@@ -156,24 +156,10 @@ class Remove(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="en
     message_id: MessageId
 
 
-_PLAIN: Final = (
-    "url",
-    "events",
-    "headers",
-    "header_names",
-    "timeout_ms",
-    "retries",
-    "rate",
-    "kmsg_headers",
-    "state",
-    "reason",
-)
-
-
 def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     """Return an endpoint as it is after a change; None when that changes nothing."""
-    after = structs.replace(endpoint, **_said(change, _PLAIN))
-    after.filters = structs.replace(endpoint.filters, **_said(change, ("tenant", "channels", "providers")))
+    after = structs.replace(endpoint, **_said(change, Endpoint))
+    after.filters = structs.replace(endpoint.filters, **_said(change, Filters))
     if isinstance(change.secret, bytes):
         after.secrets = rotated(endpoint.secrets, change.secret, now, change.overlap_ms)
     if after == endpoint:
@@ -182,8 +168,10 @@ def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     return after
 
 
-def _said(change: Change, names: Iterable[str]) -> dict[str, Any]:
-    return {name: value for name in names if (value := getattr(change, name)) is not msgspec.UNSET}
+def _said(change: Change, of: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return what is said of the fields that something has."""
+    said = {name: getattr(change, name, msgspec.UNSET) for name in of.__struct_fields__}
+    return {name: value for name, value in said.items() if value is not msgspec.UNSET}
 
 
 def names_of(type_: str, reached: Status | None) -> tuple[str, ...]:

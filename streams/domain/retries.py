@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Literal, TypeAlias
 
 __all__ = [
-    "DISABLED_AFTER_MS",
     "JITTER",
     "SCHEDULE_MS",
     "Verdict",
@@ -44,9 +43,6 @@ KMSG_LONGEST_MS: Final = 30 * SECOND_MS
 
 LEAST_RETRY_AFTER_MS: Final = HOUR_MS
 """A receiver may ask for a pause of an hour, or twice what the schedule says."""
-
-DISABLED_AFTER_MS: Final = 120 * HOUR_MS
-"""An endpoint at which all has failed for so long is disabled."""
 
 Verdict: TypeAlias = Literal["delivered", "failed", "throttled", "gone"]
 """What an answer says: it arrived; it did not; nor will others just now; nor ever."""

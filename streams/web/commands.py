@@ -23,12 +23,12 @@ from streams.engine.units import Headers
 from streams.messages import Stream, encode, read_request, read_status
 from streams.web import problems
 from streams.web.answers import CleanedPart
-from streams.web.asking import HOP_HEADER, Unreachable
+from streams.web.asking import HOP_HEADER, Ask, Unreachable
 from streams.web.bodies import json_response, object_of, refuse_foreign
 from streams.web.gathering import Gathering
 from streams.web.queries import parse_partitions, parse_wait, single_values
 
-__all__ = ["CleanUp", "Commands", "Doing", "Placed", "Produce"]
+__all__ = ["CleanUp", "Commands", "Doing", "Placed", "Produce", "passed_on"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,17 @@ class Doing:
     produce: Produce
     clean_up: CleanUp
     calls: Calls
+
+    async def produced(
+        self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
+    ) -> Placed:
+        """Produce, or raise the problem that nobody knows whether the broker has it."""
+        try:
+            async with asyncio.timeout(PRODUCE_TIMEOUT_S):
+                return await self.produce(stream, key, value, partition, headers)
+        except Exception as error:
+            log.warning("a record could not be produced to %s: %r", stream, error)
+            raise problems.not_produced() from error
 
 
 class Commands:
@@ -136,41 +147,36 @@ class Commands:
         key = message_id.encode()
         partition = partition_of(key, self._reader.partitions)
         if wait_s is None:
-            return json_response(202, await self._produced(stream, key, value, partition, []))
+            return json_response(202, await self._doing.produced(stream, key, value, partition, []))
         holder = None if HOP_HEADER in request.headers else self._reader.holder(partition)
         if partition not in self._reader.held() and holder is not None:
             return await self._passed_on(holder, request, value, wait_s)
         with self._doing.calls.expect() as call:
-            placed = await self._produced(stream, key, value, partition, [call.header])
+            placed = await self._doing.produced(stream, key, value, partition, [call.header])
             if await call.until(1, wait_s):
                 return json_response(200, Known(next(iter(call.outcomes))))
         return json_response(202, placed)
-
-    async def _produced(
-        self, stream: Stream, key: bytes, value: bytes, partition: int, headers: Headers
-    ) -> Placed:
-        try:
-            async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-                return await self._doing.produce(stream, key, value, partition, headers)
-        except Exception as error:
-            log.warning("a record could not be produced to %s: %r", stream, error)
-            raise problems.not_produced() from error
 
     async def _passed_on(
         self, holder: str, request: web.Request, value: bytes, wait_s: float
     ) -> web.Response:
         """Let the worker do it that holds the message's partition, for it will know the outcome."""
         body = value if request.body_exists else None
-        within_s = PRODUCE_TIMEOUT_S + wait_s + 1
         try:
-            status, answer = await self._gathering.ask(
-                holder, request.rel_url.raw_path_qs, method=request.method, body=body, within_s=within_s
-            )
+            return await passed_on(self._gathering.ask, holder, request, body, PRODUCE_TIMEOUT_S + wait_s + 1)
         except Unreachable as error:
             # it may have produced it all the same
             raise problems.not_produced() from error
-        kind = "application/json" if status in (200, 202) else problems.CONTENT_TYPE
-        return web.Response(status=status, body=answer, content_type=kind)
+
+
+async def passed_on(
+    ask: Ask, holder: str, request: web.Request, body: bytes | None, within_s: float
+) -> web.Response:
+    """Return another worker's answer to a request; raise Unreachable if it gives none."""
+    path = request.rel_url.raw_path_qs
+    status, answer = await ask(holder, path, method=request.method, body=body, within_s=within_s)
+    kind = "application/json" if status < 400 else problems.CONTENT_TYPE
+    return web.Response(status=status, body=answer or None, content_type=kind)
 
 
 def _of(request: web.Request, said: dict[str, Any]) -> dict[str, Any]:

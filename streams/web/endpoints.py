@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -43,10 +42,10 @@ from streams.web import problems
 from streams.web.answers import PAGE_ROWS, require_held
 from streams.web.asking import HOP_HEADER, Unreachable
 from streams.web.bodies import bytes_of, json_response, refuse_foreign, said_in
-from streams.web.commands import Doing
+from streams.web.commands import PRODUCE_TIMEOUT_S, Doing, passed_on
 from streams.web.gathering import Gathering
 from streams.web.problems import Problem
-from streams.web.queries import join, parse_partitions, single_values
+from streams.web.queries import join, parse_partitions, single_values, wrapped
 from streams.webhooks.guard import Network, trouble_with
 from streams.webhooks.posting import Poster, Trouble
 from streams.webhooks.sealing import Sealer, Unsealable
@@ -66,7 +65,7 @@ MOST_TIMEOUT_MS: Final = 30_000
 APPLIED_S: Final = 10.0
 """How long is waited until a request is applied."""
 
-ANSWERED_S: Final = max(2 * APPLIED_S, MOST_TIMEOUT_MS / 1000) + 5
+ANSWERED_S: Final = max(PRODUCE_TIMEOUT_S + APPLIED_S, MOST_TIMEOUT_MS / 1000) + 5
 """How long another worker may take that a call is passed on to."""
 
 ID_PREFIX: Final = "ep_"
@@ -247,7 +246,7 @@ class Endpoints:
         secret, sealed = self._secret(said.secret, endpoint_id)
         names, headers = self._headers(said.headers, endpoint_id)
         endpoint = Endpoint(
-            said.url,
+            url=said.url,
             events=said.events,
             filters=Filters(said.tenant, said.channels, said.providers),
             secrets=[Secret(sealed, self.now())],
@@ -482,12 +481,7 @@ class Endpoints:
             raise Problem(413, f"Sealed, it has {len(value)} bytes; {MAX_VALUE_BYTES} can be kept.")
         partition = partition_of(key, self.reader.partitions)
         with self.doing.calls.expect() as call:
-            try:
-                async with asyncio.timeout(APPLIED_S):
-                    await self.doing.produce("requests", key, value, partition, [call.header])
-            except Exception as error:
-                log.warning("a request about an endpoint could not be produced: %r", error)
-                raise problems.not_produced() from error
+            await self.doing.produced("requests", key, value, partition, [call.header])
             if not await call.until(1, APPLIED_S):
                 raise problems.not_produced()
 
@@ -502,21 +496,13 @@ class Endpoints:
         if HOP_HEADER in request.headers or holder is None:
             raise self.gathering.unavailable([partition])
         try:
-            status, answer = await self.gathering.ask(
-                holder,
-                request.rel_url.raw_path_qs,
-                method=request.method,
-                body=body,
-                within_s=ANSWERED_S,
-            )
+            return await passed_on(self.gathering.ask, holder, request, body, ANSWERED_S)
         except Unreachable as error:
             raise self.gathering.unavailable([partition]) from error
-        kind = "application/json" if status < 400 else problems.CONTENT_TYPE
-        return web.Response(status=status, body=answer or None, content_type=kind)
 
 
 def _token() -> str:
-    return urlsafe_b64encode(os.urandom(ID_BYTES)).rstrip(b"=").decode()
+    return wrapped(os.urandom(ID_BYTES))
 
 
 def refused(field: str, problem: str) -> Problem:

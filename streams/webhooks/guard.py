@@ -120,7 +120,6 @@ def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
 
 def guarded_sockets(
     allowed: Sequence[Network] = (),
-    seen: Callable[[str], None] = lambda address: None,
     *,
     public: bool = True,
 ) -> Callable[[Any], socket.socket]:
@@ -130,7 +129,6 @@ def guarded_sockets(
 
     Args:
         allowed: networks besides the public ones.
-        seen: is told of every address that a socket is made for.
         public: whether public addresses are fine.
 
     Raises (what is returned):
@@ -150,7 +148,6 @@ def guarded_sockets(
         scoped = "%" in host or (family == socket.AF_INET6 and where[3])
         if scoped or not is_allowed(address, allowed, public=public):
             raise ForbiddenAddress(host)
-        seen(host)
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
@@ -66,7 +66,6 @@ class Poster:
 
     Args:
         allowed: networks of our own that webhooks may reach.
-        seen: is told of each address that a connection is made to.
         tls: what certificates are trusted; None: as the system has it.
         resolver: what finds the addresses of names; None: the system.
         body_s: how long is waited for a body when the status is known already, seconds.
@@ -75,7 +74,6 @@ class Poster:
     def __init__(
         self,
         allowed: Sequence[Network] = (),
-        seen: Callable[[str], None] = lambda address: None,
         tls: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
         body_s: float = BODY_S,
@@ -83,7 +81,6 @@ class Poster:
         self._resolver = resolver
         self._body_s = body_s
         self._allowed = allowed
-        self._seen = seen
         self._tls = tls
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
@@ -108,7 +105,7 @@ class Poster:
                 timeout=aiohttp.ClientTimeout(timeout_s, sock_connect=min(CONNECT_S, timeout_s)),
             ) as response:
                 answered = ended(status=response.status, retry_after=response.headers.get("Retry-After"))
-                return Attempt(**{**vars(answered), "body": await self._first_bytes(response)})
+                return replace(answered, body=await self._first_bytes(response))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             return ended(trouble=_trouble(error))
 
@@ -144,7 +141,7 @@ class Poster:
         if scheme not in ("http", "https"):
             raise ValueError(f"webhooks go over https, not {scheme!r}")
         connector = aiohttp.TCPConnector(
-            socket_factory=guarded_sockets(self._allowed, self._seen, public=scheme == "https"),
+            socket_factory=guarded_sockets(self._allowed, public=scheme == "https"),
             resolver=self._resolver,
             limit=CONNECTIONS,
             limit_per_host=CONNECTIONS_OF_ONE,

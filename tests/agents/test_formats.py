@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from streams.domain.delivery import Delivery
+from streams.domain.endpoints import Endpoint, Secret
 from streams.domain.statistics import Cell
-from tables.formats import DELIVERIES, PENDING_STATS, PERIOD_STATS, created_from, due_by
+from tables.formats import DELIVERIES, ENDPOINTS, PENDING_STATS, PERIOD_STATS, created_from, due_by
 from tests.agents.flowing import NOON, Partition, request, status
 
 
@@ -59,6 +60,29 @@ def test_cells_are_arrays_that_begin_with_a_version() -> None:
         NOON,
         {2: 1, 18: 1},
         {"cp:a": 1},
+    ]
+
+
+def test_endpoints_are_arrays_that_begin_with_a_version() -> None:
+    """A golden value."""
+    endpoint = Endpoint(url="https://example.com/", created_at=1, updated_at=2, secrets=[Secret(b"s", 3)])
+
+    assert msgspec.msgpack.decode(ENDPOINTS.encode(endpoint)) == [
+        1,
+        "https://example.com/",
+        1,
+        2,
+        [],
+        [None, [], []],
+        [[b"s", 3, None]],
+        None,
+        [],
+        15_000,
+        None,
+        None,
+        False,
+        "active",
+        None,
     ]
 
 

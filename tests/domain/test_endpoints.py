@@ -104,14 +104,16 @@ def test_secrets_follow_one_another_without_a_gap(turns: list[tuple[int, int]]) 
 
 def test_a_change_touches_what_it_says() -> None:
     """A limit can be taken back; a secret takes the place of another; the same once more changes nothing."""
-    before = Endpoint("https://example.com/a", rate=5, retries=3, secrets=[Secret(b"old", 1)], created_at=1)
+    before = Endpoint(
+        url="https://example.com/a", rate=5, retries=3, secrets=[Secret(b"old", 1)], created_at=1
+    )
 
     after = changed(
         before, Change("ep", url="https://example.com/b", rate=None, secret=b"new", overlap_ms=50), 100
     )
 
     assert after == Endpoint(
-        "https://example.com/b",
+        url="https://example.com/b",
         retries=3,
         secrets=[Secret(b"new", 100), Secret(b"old", 1, 150)],
         created_at=1,
@@ -123,7 +125,7 @@ def test_a_change_touches_what_it_says() -> None:
 
 def test_filters_change_one_by_one() -> None:
     """Two changes at a time are applied one after the other: neither takes the other's back."""
-    before = Endpoint("https://example.com/a", filters=Filters(None, [], ["p"]))
+    before = Endpoint(url="https://example.com/a", filters=Filters(None, [], ["p"]))
 
     tenant = changed(before, Change("ep", tenant="t"), 1)
     assert tenant is not None

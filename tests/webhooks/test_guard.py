@@ -156,7 +156,7 @@ class Names(AbstractResolver):
 
 
 @asynccontextmanager
-async def receiving(answer: web.Response | None = None) -> AsyncIterator[int]:
+async def receiving() -> AsyncIterator[int]:
     """A receiver at the address that is allowed; its port."""
     application = web.Application()
 
