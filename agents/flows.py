@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import structs
 
 from agents.counting import Counting
+from agents.telling import Telling
 from streams.domain.attempts import REQUESTED, Entry
 from streams.domain.delivery import (
     Callback,
@@ -30,7 +32,7 @@ from streams.domain.delivery import (
     merge,
     track,
 )
-from streams.domain.endpoints import Change, Endpoint, Register, Remove, changed
+from streams.domain.endpoints import Change, Endpoint, Heard, Register, Remove, changed, heard
 from streams.domain.errors import MalformedRecord
 from streams.domain.health import Health, Thresholds, judged
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
@@ -46,25 +48,29 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import event_at, iso
+from streams.domain.webhooks import Attempted, Resend
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
+    EndpointEvent,
     Event,
     EventType,
     Origin,
     ProviderEvent,
     Request,
+    Said,
     Stream,
     dead_letter_headers,
     encode,
     event_headers,
     forwarded_header,
     read_request,
+    read_said,
     read_status,
 )
 from streams.topics import Names
 
-__all__ = ["Flow", "RequestFlow", "StatusFlow", "Tables"]
+__all__ = ["Flow", "RequestFlow", "StatusFlow", "Tables", "WebhookFlow"]
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +120,7 @@ class Tables(NamedTuple):
     counting: Counting
     provider_health: TableLike[Health]
     endpoints: TableLike[Endpoint]
+    telling: Telling
 
 
 class Flow(Generic[S]):
@@ -150,7 +157,7 @@ class Flow(Generic[S]):
         said = self._read_all(batch, tally, unit)
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
-        events = Events(f"{self.stream}-{batch.partition}-", self.names.events, unit)
+        events = Events(f"{self.stream}-{batch.partition}-", self.names.events, self.tables.telling, unit)
         apply = self._apply
         outcomes = [
             apply(batch, record, key, what, deliveries, tally, events, unit) for record, key, what in said
@@ -227,7 +234,7 @@ class Flow(Generic[S]):
             now,
         ]
         reason = _why(entry, before, named, contradicted, delivery)
-        events.tell(record.offset, key, what.message_id, entry, before, types, reason, delivery)
+        events.tell(record, key, what.message_id, entry, before, types, reason, delivery)
         return "amended" if now == before else "applied"
 
     def _bury(self, batch: Batch, record: Record, error: MalformedRecord, unit: Unit) -> Outcome:
@@ -304,13 +311,14 @@ class RequestFlow(Flow[Request]):
             return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
         if isinstance(what, Tick):
             tally.time = max(tally.time, record.timestamp)
+            unit.gathered(Passed, self._let_go).now = record.timestamp
             return "ticked"
         if isinstance(what, Judge):
             return self._judge(batch, record, key, what, unit)
         if deliveries.get(key) is None and partition_of(key, unit.partitions) != unit.partition:
             return self._forward(batch, record, key, unit)
-        if isinstance(what, Register | Change | Remove):
-            return self._keep(record, key, what, unit)
+        if isinstance(what, Register | Change | Remove | Heard):
+            return self._keep(batch, record, key, what, unit)
         if isinstance(what, Purge):
             return self._purge(record, key, what, deliveries, tally, events)
         return self._end(record, key, what, deliveries, tally, events)
@@ -360,10 +368,17 @@ class RequestFlow(Flow[Request]):
                 reason,
                 what.figures,
             )
-            unit.emit(self.names.events, key, encode(event), event_headers(event, key))
+            value = encode(event)
+            unit.emit(self.names.events, key, value, event_headers(event, key))
+            self.tables.telling.tell_of_provider(event, value, record.timestamp, unit)
         return "judged"
 
-    def _keep(self, record: Record, key: bytes, what: Register | Change | Remove, unit: Unit) -> Outcome:
+    def _let_go(self, passed: Passed, unit: Unit) -> Iterator[None]:
+        return self.tables.telling.let_go(passed.now, unit)
+
+    def _keep(
+        self, batch: Batch, record: Record, key: bytes, what: Register | Change | Remove | Heard, unit: Unit
+    ) -> Outcome:
         """Keep an endpoint, change it, or forget it; one that is not known is not changed."""
         endpoints = unit.table(self.tables.endpoints)
         known, now = endpoints.get(key), record.timestamp
@@ -377,11 +392,28 @@ class RequestFlow(Flow[Request]):
         if isinstance(what, Remove):
             endpoints.delete(key)
             return "applied"
-        after = changed(known, what, now)
+        if isinstance(what, Heard):
+            after = heard(known, what.verdict, now, self.tables.telling.disabled_after_ms)
+        else:
+            after = changed(known, what, now)
         if after is None:
             return "repeated"
         endpoints.put(key, after)
+        if after.state == "disabled" != known.state:
+            self._tell_disabled(batch, record, key, after, unit)
         return "applied"
+
+    def _tell_disabled(
+        self, batch: Batch, record: Record, key: bytes, endpoint: Endpoint, unit: Unit
+    ) -> None:
+        event = EndpointEvent(
+            f"requests-{batch.partition}-{record.offset}-0",
+            "endpoint.disabled",
+            key.decode(),
+            iso(record.timestamp),
+            endpoint.reason,
+        )
+        unit.emit(self.names.events, key, encode(event), event_headers(event, key))
 
     def _purge(
         self,
@@ -410,6 +442,45 @@ class RequestFlow(Flow[Request]):
         deliveries.put(key, marker)
         events.tell_end(record, key, what, delivery)
         return "applied"
+
+
+@dataclass
+class Passed:
+    """What a tick says, for the unit of work.
+
+    Attributes:
+        now: ms.
+    """
+
+    now: int = 0
+
+
+class WebhookFlow(Flow[Said]):
+    """The way of what workers say of webhooks; no delivery is changed by it."""
+
+    def __init__(self, tables: Tables, names: Names, lifetimes: Lifetimes) -> None:
+        super().__init__("webhooks", read_said, _adds_nothing, tables, names, lifetimes)
+
+    def handle(self, batch: Batch, unit: Unit) -> None:
+        """Apply each record in offset order; what becomes of it is counted."""
+        tally = unit.gathered(Tally, self.tables.counting.add_up)
+        for record, _, what in self._read_all(batch, tally, unit):
+            outcome: Outcome = "applied" if self._take(record, what, unit) else "repeated"
+            unit.count(outcome)
+            if record.headers:
+                unit.tell(record.headers, outcome)
+
+    def _take(self, record: Record, what: Said, unit: Unit) -> bool:
+        telling = self.tables.telling
+        if isinstance(what, Attempted):
+            return telling.attempted(what, record.offset, record.timestamp, unit)
+        if isinstance(what, Resend):
+            return telling.resend(what, record.timestamp, unit)
+        return telling.abandon(what, unit)
+
+
+def _adds_nothing(delivery: Delivery, what: Said, receipt: int) -> None:
+    """Stand for what statuses and requests add to a delivery."""
 
 
 UNAPPLIED: Final[Mapping[str, int]] = {"repeated": REPEATED, "refused": REFUSED}
@@ -457,15 +528,18 @@ class Events:
 
     Args:
         place: what ids begin with, up to the offset.
+        telling: how endpoints are told.
     """
 
-    def __init__(self, place: str, topic: str, unit: Unit) -> None:
+    def __init__(self, place: str, topic: str, telling: Telling, unit: Unit) -> None:
         self._place = place
         self._emit = unit.emitter(topic)
+        self._telling = telling
+        self._unit = unit
 
     def tell(
         self,
-        offset: int,
+        record: Record,
         key: bytes,
         message_id: str,
         entry: Entry,
@@ -479,8 +553,9 @@ class Events:
         Args:
             reason: why the status was updated, or the record amended; other types have their own.
         """
-        now = delivery.precedence
+        now, offset = delivery.precedence, record.offset
         occurred_at = iso(entry.at)
+        is_told = self._telling.may_tell(delivery)
         shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
         if len(types) > 1:
             shown = msgspec.Raw(encode(shown))
@@ -499,7 +574,11 @@ class Events:
                 type_ == "tracking.completed",
                 REASONS.get(type_, reason),
             )
-            self._emit((key, encode(event), event_headers(event, key), None))
+            value = encode(event)
+            self._emit((key, value, event_headers(event, key), None))
+            if is_told:
+                reached = NAMES[now] if type_ in REACHES and now != before else None
+                self._telling.tell(event, value, reached, delivery, record.timestamp, self._unit)
 
     def tell_end(
         self,
@@ -522,7 +601,14 @@ class Events:
             provider=delivery.provider,
             reason=(what.reason if isinstance(what, Stop) else None) or REASONS[type_],
         )
-        self._emit((key, encode(event), event_headers(event, key), None))
+        value = encode(event)
+        self._emit((key, value, event_headers(event, key), None))
+        if self._telling.may_tell(delivery):
+            self._telling.tell(event, value, None, delivery, record.timestamp, self._unit)
+
+
+REACHES: Final = frozenset({"tracking.started", "status.updated"})
+"""Types that tell of a status that was reached, each of them once."""
 
 
 ENDS: Final[Mapping[type, EventType]] = {

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.counting import Counting
-from agents.flows import RequestFlow, Tables
-from agents.publishing import Publishing
-from streams.app import app, grace_ms, lanes, lifetimes, settings, thresholds, windows
+from agents.flows import RequestFlow
+from agents.shared import tables, topics
+from streams.app import app, lanes, lifetimes, thresholds
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
-from streams.topics import names
-from tables.deliveries import deliveries
-from tables.endpoints import endpoints
-from tables.pending_stats import pending_stats
-from tables.period_stats import period_stats
-from tables.provider_health import provider_health
 
-topics = names(settings.topic_prefix)
-counting = Counting(period_stats, pending_stats, Publishing(topics.stats, grace_ms), windows)
-flow = RequestFlow(Tables(deliveries, counting, provider_health, endpoints), topics, lifetimes, thresholds)
+flow = RequestFlow(tables, topics, lifetimes, thresholds)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")

@@ -21,19 +21,30 @@ import agents.flows
 from agents.counting import Counting
 from agents.flows import Flow, StatusFlow, Tables
 from agents.publishing import Publishing
+from agents.telling import Telling, WebhookTables
 from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
 from streams.domain.attempts import Entry
 from streams.domain.delivery import Callback, Delivery
 from streams.domain.lifetimes import Lifetimes
+from streams.domain.routing import Routing
 from streams.domain.statistics import Tally, Touched
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.lanes import PART_RECORDS
 from streams.engine.units import TableLike, Unit
 from streams.topics import names
-from tables.formats import DELIVERIES, ENDPOINTS, PENDING_STATS, PERIOD_STATS, PROVIDER_HEALTH
+from tables.formats import (
+    DELIVERIES,
+    ENDPOINTS,
+    PENDING_STATS,
+    PERIOD_STATS,
+    PROVIDER_HEALTH,
+    WEBHOOK_EVENTS,
+    WEBHOOK_QUEUES,
+    WEBHOOK_SENDINGS,
+)
 
 UNIT_RECORDS = 5_000
 
@@ -147,6 +158,15 @@ def main() -> None:
         counting,
         Table("provider_health", PROVIDER_HEALTH),
         Table("endpoints", ENDPOINTS),
+        Telling(
+            WebhookTables(
+                Table("webhook_events", WEBHOOK_EVENTS),
+                Table("webhook_queues", WEBHOOK_QUEUES),
+                Table("webhook_sendings", WEBHOOK_SENDINGS),
+            ),
+            Routing(),
+            names("delivery."),
+        ),
     )
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # no part of the statistics is left for later

@@ -19,8 +19,12 @@ MODULES = (
     "tables.pending_stats",
     "tables.endpoints",
     "tables.provider_health",
+    "tables.webhook_events",
+    "tables.webhook_queues",
+    "tables.webhook_sendings",
     "agents.requests",
     "agents.statuses",
+    "agents.webhooks",
     "agents.timers",
     "streams.web.wiring",
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from streams.domain.attempts import Text
 from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
-from streams.domain.endpoints import Change, Register, Remove
+from streams.domain.endpoints import Change, Heard, Register, Remove
 from streams.domain.errors import MalformedCode, MalformedRecord
 from streams.domain.health import Figures, Reason
 from streams.domain.periods import RESOLUTIONS
@@ -30,19 +30,23 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, Source, Status
 from streams.domain.times import WireTime, iso, to_ms
+from streams.domain.webhooks import Abandon, Attempted, Resend, Trouble
 
 __all__ = [
     "MAX_VALUE_BYTES",
+    "EndpointEvent",
     "Event",
     "EventType",
     "Origin",
     "ProviderEvent",
     "ProviderEventType",
     "Request",
+    "Said",
     "StatsRow",
     "StatusCallback",
     "Stream",
     "TrackRequest",
+    "WebhookEvent",
     "WorkerEvent",
     "WorkerEventType",
     "dead_letter_headers",
@@ -51,6 +55,7 @@ __all__ = [
     "forwarded_header",
     "malformed",
     "read_request",
+    "read_said",
     "read_status",
     "stats_key",
     "stats_row",
@@ -65,11 +70,14 @@ MAX_TEXT_BYTES: Final = 4_096
 MAX_MESSAGE_CHARS: Final = 1_000
 """Of an error's message."""
 
-Stream: TypeAlias = Literal["requests", "statuses"]
+Stream: TypeAlias = Literal["requests", "statuses", "webhooks"]
 Header: TypeAlias = tuple[str, bytes]
 
-Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove
-"""What is asked for a message; from `Expire` on by timers."""
+Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove | Heard
+"""What is asked for a message; from `Expire` on by workers."""
+
+Said: TypeAlias = Attempted | Resend | Abandon
+"""What is said of webhooks, by workers."""
 
 EventType: TypeAlias = Literal[
     "tracking.started",
@@ -198,16 +206,23 @@ def _narrow_webhook(number: int, said: Any) -> Webhook:
     return Webhook(said.url, said.events or None, said.timeout, said.retries)
 
 
+def _as_read(said: Said) -> Said:
+    return said
+
+
 read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
 read_request: Final = _reader(
     msgspec.json.Decoder(
-        TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove
+        TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove | Heard
     ).decode,
     _narrow_request,
 )
 """Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
+
+read_said: Final = _reader(msgspec.json.Decoder(Attempted | Resend | Abandon).decode, _as_read)
+"""Read a value of ``webhooks``; raises `MalformedRecord`."""
 
 
 def _text(value: object) -> str:
@@ -392,16 +407,56 @@ class ProviderEvent(msgspec.Struct, gc=False, rename="camel"):
     figures: Figures
 
 
+WebhookEventType: TypeAlias = Literal["webhook.delivered", "webhook.failed"]
+
+
+class WebhookEvent(msgspec.Struct, gc=False, rename="camel"):
+    """Value of ``events`` that is of a webhook: that it arrived, or that all its attempts are used up.
+
+    Attributes:
+        event_id: the event that was to be told, and id of the webhook.
+        attempts: how many were made; `status` or `trouble` is what the last of them came to.
+    """
+
+    id: str
+    type: WebhookEventType
+    message_id: str
+    occurred_at: str
+    event_id: str
+    endpoint_id: str
+    attempts: int
+    status: int | None
+    trouble: Trouble | None
+
+
+class EndpointEvent(msgspec.Struct, gc=False, rename="camel"):
+    """Value of ``events`` that is of an endpoint: that webhooks are sent there no longer, and why."""
+
+    id: str
+    type: Literal["endpoint.disabled"]
+    endpoint_id: str
+    occurred_at: str
+    reason: str | None
+
+
 _SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
 _SOURCE: Final[Header] = ("ce_source", b"/delivery-tracker")
 _CONTENT_TYPE: Final[Header] = ("content-type", b"application/json")
 _TYPES: Final[dict[str, Header]] = {
     type_: ("ce_type", type_.encode())
-    for type_ in (*get_args(EventType), *get_args(WorkerEventType), *get_args(ProviderEventType))
+    for type_ in (
+        *get_args(EventType),
+        *get_args(WorkerEventType),
+        *get_args(ProviderEventType),
+        *get_args(WebhookEventType),
+        "endpoint.disabled",
+    )
 }
 
 
-def event_headers(event: Event | WorkerEvent | ProviderEvent, key: bytes) -> list[Header]:
+def event_headers(
+    event: Event | WorkerEvent | ProviderEvent | WebhookEvent | EndpointEvent, key: bytes
+) -> list[Header]:
     """Return the CloudEvents 1.0 headers of an event (binary mode); `key` is its message's, or worker's."""
     return [
         _SPEC_VERSION,

@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SECRET = frozenset({"TRACKER_SECRET_KEYS"})
 
 LAST_PORT = 65_535
+MOST_PAUSES = 50
 DAY_S = 86_400
 TEN_YEARS_S = 3_650 * DAY_S
 
@@ -94,6 +95,19 @@ VARIABLES: tuple[Variable, ...] = (
         "networks that webhooks may reach beside public addresses, such as 10.1.0.0/16,fd00::/8; plain http "
         "goes only there",
     ),
+    Variable(
+        "TRACKER_WEBHOOK_SCHEDULE",
+        "5s,5m,30m,2h,5h,10h,14h,20h,24h",
+        "pauses between the attempts to deliver a webhook, each a fifth longer or shorter by chance",
+    ),
+    Variable(
+        "TRACKER_WEBHOOK_DISABLE_AFTER", "120h", "how long nothing gets through until an endpoint is disabled"
+    ),
+    Variable(
+        "TRACKER_WEBHOOK_RETENTION",
+        "7d",
+        "how long what was told to endpoints is kept and can be sent again",
+    ),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
 )
@@ -159,6 +173,13 @@ def _between(low_s: float, high_s: float) -> Callable[[str], float]:
     return read
 
 
+def _pauses(text: str) -> tuple[float, ...]:
+    pauses = tuple(_between(0.001, TEN_YEARS_S)(part.strip()) for part in text.split(","))
+    if len(pauses) > MOST_PAUSES:
+        raise ValueError(f"write at most {MOST_PAUSES} pauses")
+    return pauses
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings; names as in the environment without ``TRACKER_``."""
@@ -191,6 +212,9 @@ class Settings:
     health_cooldown_s: float
     secret_keys: Sealer | None
     webhook_allow: tuple[Network, ...]
+    webhook_schedule_s: tuple[float, ...]
+    webhook_disable_after_s: float
+    webhook_retention_s: float
     sweep_interval_s: float
     unit_records: int
 
@@ -240,6 +264,9 @@ class Settings:
             health_cooldown_s=read("TRACKER_HEALTH_COOLDOWN", _between(0, TEN_YEARS_S)),
             secret_keys=read("TRACKER_SECRET_KEYS", lambda text: sealer_of(text) if text else None),
             webhook_allow=read("TRACKER_WEBHOOK_ALLOW", networks_of),
+            webhook_schedule_s=read("TRACKER_WEBHOOK_SCHEDULE", _pauses),
+            webhook_disable_after_s=read("TRACKER_WEBHOOK_DISABLE_AFTER", _between(1, TEN_YEARS_S)),
+            webhook_retention_s=read("TRACKER_WEBHOOK_RETENTION", _between(60, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
         )

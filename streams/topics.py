@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from streams.domain.webhooks import Attempted
 from streams.messages import Event, StatsRow, StatusCallback, Stream, TrackRequest
 
 __all__ = [
@@ -61,11 +62,12 @@ class Names(NamedTuple):
     events: str
     dead_letters: str
     stats: str
+    webhooks: str
 
     @property
     def inputs(self) -> dict[Stream, str]:
         """Those that lanes read, by what an input is called in ids."""
-        return {"requests": self.requests, "statuses": self.statuses}
+        return {"requests": self.requests, "statuses": self.statuses, "webhooks": self.webhooks}
 
 
 def _kept(days: int, largest_bytes: int) -> Mapping[str, str]:
@@ -115,6 +117,14 @@ CATALOGUE: Final = (
         "what each partition counts of each hour and day, by tenant, channel, provider and template",
         {"cleanup.policy": "compact", "max.message.bytes": str(INPUT_BYTES)},
     ),
+    TopicSpec(
+        "webhooks",
+        "messageId",
+        Attempted,
+        "between workers: what came of the attempts to deliver webhooks",
+        _kept(7, INPUT_BYTES),
+        co_partitioned=True,
+    ),
 )
 
 
@@ -128,7 +138,16 @@ def co_partitioned(prefix: str) -> tuple[str, ...]:
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
 
 
-TABLES: Final = ("deliveries", "endpoints", "pending_stats", "period_stats", "provider_health")
+TABLES: Final = (
+    "deliveries",
+    "endpoints",
+    "pending_stats",
+    "period_stats",
+    "provider_health",
+    "webhook_events",
+    "webhook_queues",
+    "webhook_sendings",
+)
 """The tables, each of which Kafka holds in a changelog."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
 from typing import Final
 
@@ -13,6 +14,7 @@ from streams.domain.health import Health
 from streams.domain.lifetimes import LAST_MS
 from streams.domain.statistics import Cell, Pending
 from streams.domain.statuses import FIRST_FINAL, NOTHING
+from streams.domain.webhooks import GROUP_BYTES, Queue, Sending, State, Told
 from streams.engine.formats import Entries, Format
 
 __all__ = [
@@ -20,12 +22,18 @@ __all__ = [
     "DELIVERIES",
     "ENDPOINTS",
     "EXPIRES",
+    "FRESH",
     "HEAD",
     "MOST_ROWS",
     "PENDING_STATS",
     "PERIOD_STATS",
     "PROVIDER_HEALTH",
     "REMOVED",
+    "RETRY",
+    "SENDINGS_OF",
+    "WEBHOOK_EVENTS",
+    "WEBHOOK_QUEUES",
+    "WEBHOOK_SENDINGS",
     "created_from",
     "due_by",
     "index_entries",
@@ -72,7 +80,7 @@ def created_from(time: int) -> bytes:
 
 
 def due_by(kind: bytes, now: int) -> bytes:
-    """Return what no entry of a kind that is due at `now`, ms, comes up to."""
+    """Return what no entry of a kind (and group) that is due at `now`, ms, comes up to."""
     return kind + (now + 1).to_bytes(8, "big")
 
 
@@ -90,6 +98,43 @@ ENDPOINTS: Final[Format[Endpoint]] = Format(encode=_encode, decode=msgspec.msgpa
 PROVIDER_HEALTH: Final[Format[Health]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Health).decode)
 
 PENDING_STATS: Final[Format[Pending]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Pending).decode)
+
+FRESH: Final = b"\x80"
+"""Begins the entries of queues whose first was not tried yet, by group, then by when it came."""
+RETRY: Final = b"\x81"
+"""Begins those of the others, by group, then by when it is tried again."""
+SENDINGS_OF: Final[Mapping[State, bytes]] = {"delivered": b"\x80", "failed": b"\x81"}
+"""Begins the entries of what is no longer pending, by group, then by when its event was made."""
+
+
+def _grouped(kind: bytes, group: bytes, at: int) -> bytes:
+    return kind + group + _listable(at).to_bytes(8, "big")
+
+
+def _queue_entries(key: bytes, queue: Queue) -> Entries:
+    return (_grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at),)
+
+
+def _sending_entries(key: bytes, sending: Sending) -> Entries:
+    kind = SENDINGS_OF.get(sending.state)
+    return () if kind is None else (_grouped(kind, sending.group, sending.at),)
+
+
+WEBHOOK_EVENTS: Final[Format[Told]] = Format(encode=_encode, decode=msgspec.msgpack.Decoder(Told).decode)
+
+WEBHOOK_QUEUES: Final[Format[Queue]] = Format(
+    encode=_encode,
+    decode=msgspec.msgpack.Decoder(Queue).decode,
+    index=_queue_entries,
+    index_bytes=1 + GROUP_BYTES + 8,
+)
+
+WEBHOOK_SENDINGS: Final[Format[Sending]] = Format(
+    encode=_encode,
+    decode=msgspec.msgpack.Decoder(Sending).decode,
+    index=_sending_entries,
+    index_bytes=1 + GROUP_BYTES + 8,
+)
 
 HEAD: Final = b"\x00"
 """Key of the row that says which rows are pending."""

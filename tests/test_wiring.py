@@ -68,14 +68,23 @@ def test_every_agent_table_topic_and_view_is_there() -> None:
     assert done.returncode == 0, done.stderr
     app = json.loads(done.stdout)
 
-    assert app["agents"] == ["apply_requests", "apply_statuses"]
+    assert app["agents"] == ["apply_requests", "apply_statuses", "apply_webhooks"]
     assert (
         app["tables"]
         == list(TABLES)
-        == ["deliveries", "endpoints", "pending_stats", "period_stats", "provider_health"]
+        == [
+            "deliveries",
+            "endpoints",
+            "pending_stats",
+            "period_stats",
+            "provider_health",
+            "webhook_events",
+            "webhook_queues",
+            "webhook_sendings",
+        ]
     )
     assert app["changelogs"] == [topic.name for topic in changelogs("delivery-tracker", 8)]
-    assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses"]
+    assert app["inputs"] == app["read"] == ["delivery.requests", "delivery.statuses", "delivery.webhooks"]
 
 
 def test_nothing_of_fausts_own_pages_shows_tables() -> None:

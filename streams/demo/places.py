@@ -37,7 +37,8 @@ class Place:
     @property
     def inputs(self) -> dict[Stream, str]:
         """The topics that the traffic goes to."""
-        return names(self.topic_prefix).inputs
+        found = names(self.topic_prefix)
+        return {"requests": found.requests, "statuses": found.statuses}
 
     @property
     def events(self) -> str:

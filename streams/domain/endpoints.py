@@ -13,19 +13,24 @@ import msgspec
 from msgspec import structs
 
 from streams.domain.delivery import MessageId
+from streams.domain.retries import Verdict
 from streams.domain.statuses import Status
 
 __all__ = [
+    "DISABLED_AFTER_MS",
     "MOST_RETRIES",
     "OVERLAP_MS",
     "Change",
     "Endpoint",
     "Filters",
+    "Heard",
     "Register",
     "Remove",
     "Secret",
     "State",
     "changed",
+    "heard",
+    "is_news",
     "is_pattern",
     "is_wanted",
     "live_secrets",
@@ -39,12 +44,18 @@ State: TypeAlias = Literal["active", "paused", "disabled"]
 OVERLAP_MS: Final = 24 * 3_600_000
 """How long a secret still signs after another has taken its place."""
 
+DISABLED_AFTER_MS: Final = 120 * 3_600_000
+"""How long nothing gets through until an endpoint is disabled."""
+
 MOST_RETRIES: Final = 20
 
 MOST_LIVE: Final = 5
 """Secrets that sign at a time; each adds a signature to every webhook."""
 
 _PATTERN: Final = re.compile(r"\*|[a-z]+(\.[a-z]+)*(\.\*)?")
+
+GONE_REASON: Final = "the receiver answered 410 Gone"
+FAILING_REASON: Final = "no webhook got through for too long"
 
 SEEDS_NAME: Final = "message."
 """Begins what k-msg calls an event: by the status that was reached."""
@@ -90,6 +101,8 @@ class Endpoint(msgspec.Struct, array_like=True, gc=False):
         rate: webhooks per second at most; None: no limit.
         kmsg_headers: whether k-msg's headers go along.
         reason: why it is in its state, if someone or something said so.
+        failing_since: when it was first heard that nothing gets through, ms; None: as far as is known
+            something does.
     """
 
     version: Literal[1] = 1
@@ -107,6 +120,7 @@ class Endpoint(msgspec.Struct, array_like=True, gc=False):
     kmsg_headers: bool = False
     state: State = "active"
     reason: str | None = None
+    failing_since: int | None = None
 
 
 class Register(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.register"):
@@ -156,9 +170,48 @@ class Remove(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="en
     message_id: MessageId
 
 
+class Heard(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.heard"):
+    """What a lane has heard of an endpoint, and what changes how it stands.
+
+    Attributes:
+        message_id: the endpoint's id.
+        verdict: what an attempt came to.
+    """
+
+    message_id: MessageId
+    verdict: Verdict
+
+
+def is_news(endpoint: Endpoint, verdict: Verdict, now: int, disabled_after_ms: int) -> bool:
+    """Say whether what an attempt came to changes how an endpoint stands."""
+    return heard(endpoint, verdict, now, disabled_after_ms) is not None
+
+
+def heard(
+    endpoint: Endpoint, verdict: Verdict, now: int, disabled_after_ms: int = DISABLED_AFTER_MS
+) -> Endpoint | None:
+    """Return an endpoint as it is after an attempt was made; None when that changes nothing.
+
+    One that says that it is gone is disabled, and one that nothing got through to for so long.
+    """
+    if verdict == "delivered":
+        return None if endpoint.failing_since is None else structs.replace(endpoint, failing_since=None)
+    since = endpoint.failing_since
+    after = endpoint if since is not None else structs.replace(endpoint, failing_since=now)
+    if endpoint.state != "disabled":
+        if verdict == "gone":
+            return structs.replace(after, state="disabled", reason=GONE_REASON, updated_at=now)
+        if since is not None and now - since >= disabled_after_ms:
+            return structs.replace(after, state="disabled", reason=FAILING_REASON, updated_at=now)
+    return None if after is endpoint else after
+
+
 def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     """Return an endpoint as it is after a change; None when that changes nothing."""
     after = structs.replace(endpoint, **_said(change, Endpoint))
+    if change.state == "active":
+        # whoever lets it go on has mended it: what failed before is not held against it
+        after.failing_since = None
     after.filters = structs.replace(endpoint.filters, **_said(change, Filters))
     if isinstance(change.secret, bytes):
         after.secrets = rotated(endpoint.secrets, change.secret, now, change.overlap_ms)

@@ -16,6 +16,7 @@ __all__ = [
     "kmsg_schedule",
     "next_attempt_at",
     "retry_after_ms",
+    "schedule_of",
     "verdict_of",
 ]
 
@@ -58,6 +59,11 @@ def verdict_of(status: int) -> Verdict:
     if status == GONE:
         return "gone"
     return "throttled" if status in THROTTLES else "failed"
+
+
+def schedule_of(retries: int | None, default: Sequence[int] = SCHEDULE_MS) -> Sequence[int]:
+    """Return the pauses of an endpoint, ms: those of k-msg's tracker if it says how many."""
+    return default if retries is None else kmsg_schedule(retries)
 
 
 def kmsg_schedule(retries: int) -> tuple[int, ...]:

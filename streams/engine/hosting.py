@@ -11,8 +11,10 @@ from typing import Any, TypeVar, cast
 import faust
 
 from streams.engine.lanes import Lanes
+from streams.engine.mirror import Mirror
 from streams.engine.reading import Listings, Rows, TableSnapshot
 from streams.engine.schema import BatchSchema
+from streams.engine.table import Table
 from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
 from streams.engine.units import Output, TableLike
@@ -65,6 +67,7 @@ class StreamApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
+        self._mirrors: list[Mirror[Any]] = []
         self.every(COLLECT_S, self._rest)
 
     def every(self, interval_s: float, doing: Callable[[], Awaitable[None]]) -> None:
@@ -82,6 +85,27 @@ class StreamApp(faust.App):
                     await doing()
 
         self.task(repeat)
+
+    async def or_crash(self, doing: Awaitable[None]) -> None:
+        """Do what goes on as long as the app runs; stop the app if it fails."""
+        try:
+            await doing
+        except Exception as error:
+            log.exception("a task of the worker failed, the worker stops")
+            await self.crash(error)
+
+    def mirror(self, table: Table[V], take: Callable[[bytes, V | None], None]) -> None:
+        """Let all of a table be known here; lanes begin when it is. To be called before the app starts."""
+        mirror = Mirror(self, table, take)
+        self._mirrors.append(mirror)
+        self.lanes.gates.append(mirror.whole)
+
+    async def on_start(self) -> None:
+        """Read the mirrors while the group is joined and tables are recovered."""
+        await super().on_start()
+        for mirror in self._mirrors:
+            # lanes that know too little would not tell whom they should
+            self.add_future(self.or_crash(mirror.follow()))
 
     async def _rest(self) -> None:
         self.lanes.rest()

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from statistics import median_low
 from typing import Any
 
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Applies the records of a batch to a unit of work; synchronous, pure but for the unit.
 Handler = Callable[[Batch, Unit], None]
+
+#: Takes a partition, and what a unit of it has noted.
+Listener = Callable[[int, set[Hashable]], None]
 
 #: Records that may wait in one lane before its partitions are left out of the polls. Trap 20: a lane that
 #: makes the one fetch loop wait holds up all partitions as soon as it is slow.
@@ -222,12 +225,19 @@ class Lanes:
         self.turn = asyncio.Lock()
         self.collector = Collector()
         self.calls = Calls()
+        #: What must have come before lanes begin.
+        self.gates: list[asyncio.Event] = []
+        self._listeners: dict[str, Listener] = {}
         self._began = False
         self._stopped = False
         self._opened_in: int | None = None
         self._lanes: dict[int, Lane] = {}
         self._counters: dict[tuple[int, str], Any] = {}
         metrics.QUEUED.set_function(lambda: sum(lane.queued for lane in self._lanes.values()))
+
+    def listen(self, name: str, listener: Listener) -> None:
+        """Let someone know what units note for `name`, once they are committed."""
+        self._listeners[name] = listener
 
     async def submit(self, event: Any, handler: Handler) -> None:
         """Hand an event's batch to the lane of its partition."""
@@ -358,6 +368,9 @@ class Lanes:
                 self._counters[unit.partition, outcome] = counter
             counter.inc(count)
         self.calls.tell(unit.told)
+        for name, what in unit.notes.items():
+            if name in self._listeners:
+                self._listeners[name](unit.partition, what)
         metrics.UNITS.inc()
         metrics.LAST_COMMIT.set_to_current_time()
         self.collector.between_units()

@@ -252,6 +252,8 @@ class BatchConsumer(driver.Consumer):
         """
         lanes: Any = self.app.lanes  # type: ignore[attr-defined]
         recovered = self.app.tables.recovery.completing  # type: ignore[attr-defined]
+        for gate in lanes.gates:
+            await gate.wait()
         stands = lanes.stands()
         await self._thread.seek_noted(stands)
         lanes.begin(recovered)

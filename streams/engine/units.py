@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -155,6 +155,7 @@ class Unit:
         "_scan",
         "_views",
         "counts",
+        "notes",
         "outputs",
         "partition",
         "partitions",
@@ -169,6 +170,7 @@ class Unit:
         self.counts: dict[str, int] = {}
         self.outputs: dict[tuple[str, int], list[Output]] = {}
         self.told: list[tuple[bytes, str]] = []
+        self.notes: dict[str, set[Hashable]] = {}
         self._read = read_many
         self._scan = scan_keys
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
@@ -244,6 +246,13 @@ class Unit:
         for name, token in headers:
             if name == CALL_HEADER:
                 self.told.append((token, outcome))
+
+    def note(self, listener: str, what: Hashable) -> None:
+        """Let those who listen know of something, once it is true."""
+        noted = self.notes.get(listener)
+        if noted is None:
+            noted = self.notes[listener] = set()
+        noted.add(what)
 
     def finish(self) -> Iterator[None]:
         """Spend what was gathered, in steps: it may be more work than the loop should wait for."""

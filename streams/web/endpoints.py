@@ -35,6 +35,7 @@ from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
 from streams.domain.retries import Verdict, verdict_of
 from streams.domain.times import iso
+from streams.domain.webhooks import Trouble
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
 from streams.messages import MAX_VALUE_BYTES, encode
@@ -47,7 +48,7 @@ from streams.web.gathering import Gathering
 from streams.web.problems import Problem
 from streams.web.queries import join, parse_partitions, single_values, wrapped
 from streams.webhooks.guard import Network, trouble_with
-from streams.webhooks.posting import Poster, Trouble
+from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer, Unsealable
 from streams.webhooks.sending import PING, Sender, body_of
 from streams.webhooks.signatures import SECRET_BYTES, InvalidSecret, key_of, new_secret

@@ -7,15 +7,16 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from streams.domain.webhooks import Trouble
 from streams.webhooks.guard import ForbiddenAddress, Network, guarded_sockets
 
-__all__ = ["MOST_READ_BYTES", "Attempt", "Poster", "Trouble"]
+__all__ = ["MOST_READ_BYTES", "Attempt", "Poster"]
 
 MOST_READ_BYTES: Final = 16 * 1024
 """Of an answer's body; what is longer is cut off, with its connection."""
@@ -31,11 +32,6 @@ CONNECTIONS_OF_ONE: Final = 8
 KEEP_ALIVE_S: Final = 30.0
 LONGEST_HEADER_BYTES: Final = 8_190
 USER_AGENT: Final = "delivery-tracker"
-
-Trouble: TypeAlias = Literal[
-    "forbidden", "dns", "tls", "refused", "timeout", "disconnected", "protocol", "invalid-url"
-]
-"""Why there is no answer."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from agents.counting import Counting
-from agents.flows import Flow, RequestFlow, StatusFlow, Tables
+from agents.flows import Flow, RequestFlow, StatusFlow, Tables, WebhookFlow
 from agents.publishing import Publishing
+from agents.telling import Telling, WebhookTables
 from streams.domain.delivery import Delivery
 from streams.domain.lifetimes import Lifetimes
+from streams.domain.routing import Routing
 from streams.domain.statistics import (
     ALL,
     CREATED_THEN,
@@ -44,6 +46,9 @@ from tables.formats import (
     PENDING_STATS,
     PERIOD_STATS,
     PROVIDER_HEALTH,
+    WEBHOOK_EVENTS,
+    WEBHOOK_QUEUES,
+    WEBHOOK_SENDINGS,
     pending_rows,
 )
 
@@ -57,6 +62,17 @@ class Table:
 
 
 NAMES = names("delivery.")
+
+
+def telling(routing: Routing, **options: Any) -> Telling:
+    tables = WebhookTables(
+        Table("webhook_events", WEBHOOK_EVENTS),
+        Table("webhook_queues", WEBHOOK_QUEUES),
+        Table("webhook_sendings", WEBHOOK_SENDINGS),
+    )
+    return Telling(tables, routing, NAMES, **options)
+
+
 COUNTING = Counting(
     Table("period_stats", PERIOD_STATS),
     Table("pending_stats", PENDING_STATS),
@@ -67,6 +83,7 @@ TABLES = Tables(
     COUNTING,
     Table("provider_health", PROVIDER_HEALTH),
     Table("endpoints", ENDPOINTS),
+    telling(Routing()),
 )
 LIFETIMES = Lifetimes()
 
@@ -165,6 +182,7 @@ class Partition:
         self.flows: dict[str, Flow[Any]] = {
             "statuses": StatusFlow(self.tables, NAMES, LIFETIMES),
             "requests": RequestFlow(self.tables, NAMES, LIFETIMES),
+            "webhooks": WebhookFlow(self.tables, NAMES, LIFETIMES),
         }
 
     def say(self, *records: Record) -> Partition:
@@ -174,6 +192,10 @@ class Partition:
     def ask(self, *records: Record) -> Partition:
         """Apply requests as one batch, in one unit of work."""
         return self._apply("requests", records)
+
+    def hear(self, *records: Record) -> Partition:
+        """Apply what is said of webhooks as one batch, in one unit of work."""
+        return self._apply("webhooks", records)
 
     def _apply(self, stream: str, records: Sequence[Record]) -> Partition:
         start = self.offsets[stream]
@@ -219,6 +241,10 @@ class Partition:
     def types(self) -> list[str]:
         """The types of all events so far."""
         return [event.json["type"] for event in self.events]
+
+    def rows(self, table: TableLike[Any]) -> dict[bytes, Any]:
+        """All that a table has."""
+        return {key: table.format.decode(value) for key, value in self.stored.get(table.name, {}).items()}
 
     def delivery(self, message_id: str = "m-1") -> Delivery:
         return DELIVERIES.decode(self.stored["deliveries"][message_id.encode()])

@@ -8,7 +8,18 @@ import pytest
 from streams.domain.delivery import Delivery
 from streams.domain.endpoints import Endpoint, Secret
 from streams.domain.statistics import Cell
-from tables.formats import DELIVERIES, ENDPOINTS, PENDING_STATS, PERIOD_STATS, created_from, due_by
+from streams.domain.webhooks import Queue, Sending, Told, Try, event_key
+from tables.formats import (
+    DELIVERIES,
+    ENDPOINTS,
+    PENDING_STATS,
+    PERIOD_STATS,
+    WEBHOOK_EVENTS,
+    WEBHOOK_QUEUES,
+    WEBHOOK_SENDINGS,
+    created_from,
+    due_by,
+)
 from tests.agents.flowing import NOON, Partition, request, status
 
 
@@ -83,6 +94,37 @@ def test_endpoints_are_arrays_that_begin_with_a_version() -> None:
         False,
         "active",
         None,
+        None,
+    ]
+
+
+def test_what_is_told_and_what_came_of_it_are_arrays_that_begin_with_a_version() -> None:
+    """Golden values."""
+    key = event_key("statuses-3-5-1")
+    assert key == b"s" + bytes(7) + b"\x05\x01"
+    told = Told(1, "m-1", "status.updated", NOON, ["ep_1"], b"{}")
+    queue = Queue(1, b"12345678", [key], NOON, 2)
+    sending = Sending(
+        1, "m-1", "failed", b"12345678", NOON, 1, [Try(1, NOON, 20, 500, None, "no"), Try(2, NOON, 1)]
+    )
+
+    assert msgspec.msgpack.decode(WEBHOOK_EVENTS.encode(told)) == [
+        1,
+        "m-1",
+        "status.updated",
+        NOON,
+        ["ep_1"],
+        b"{}",
+    ]
+    assert msgspec.msgpack.decode(WEBHOOK_QUEUES.encode(queue)) == [1, b"12345678", [key], NOON, 2, 0, None]
+    assert msgspec.msgpack.decode(WEBHOOK_SENDINGS.encode(sending)) == [
+        1,
+        "m-1",
+        "failed",
+        b"12345678",
+        NOON,
+        1,
+        [[1, NOON, 20, 500, None, "no"], [2, NOON, 1, None, None, ""]],
     ]
 
 

@@ -13,12 +13,13 @@ def test_each_topic_has_a_full_name() -> None:
         "delivery.events",
         "delivery.dead-letters",
         "delivery.stats",
+        "delivery.webhooks",
     )
 
 
 def test_lanes_read_the_inputs() -> None:
     """Only these are assigned together."""
-    assert co_partitioned("a.") == ("a.requests", "a.statuses")
+    assert co_partitioned("a.") == ("a.requests", "a.statuses", "a.webhooks")
 
 
 def test_a_dead_letter_has_room_for_any_input() -> None:

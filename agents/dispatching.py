@@ -1,0 +1,469 @@
+"""Who is told when: what is due goes to the sender, side by side only so much of each endpoint.
+
+The tables say what is due; here is only known what is under way. What came of it is a record that the lane
+of the message applies, and until it has, the queue stays as it was and must not be sent once more. So nothing
+that is lost here is lost: whoever has the partition next reads it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from aiokafka.errors import KafkaError
+
+from agents.telling import WebhookTables
+from streams.domain.endpoints import Endpoint
+from streams.domain.retries import verdict_of
+from streams.domain.routing import Routing
+from streams.domain.webhooks import GROUP_BYTES, Abandon, Attempted, Queue, event_id
+from streams.engine.reading import Reader
+from streams.engine.units import NO_HEADERS, Output
+from streams.messages import encode
+from streams.webhooks.jobs import Done, Job
+from tables.formats import FRESH, RETRY, due_by
+
+__all__ = ["Dispatcher", "Pace", "Post"]
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE: Final = 16
+"""Attempts of one endpoint that a worker makes side by side."""
+
+LEAST_FAILING: Final = 4
+"""The same while it fails without saying that it is too much: others get through, it may come back."""
+
+MOST_UNDER_WAY: Final = 2_000
+"""Attempts that a worker makes side by side."""
+
+PAGE: Final = 1_000
+"""Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
+
+UNKNOWN_MS: Final = 60_000
+"""How long an endpoint is unknown until what waits for it is forgotten; a new one is known a moment later."""
+
+THROTTLED_MS: Final = 1_000
+LONGEST_PAUSE_MS: Final = 3_600_000
+AGAIN_MS: Final = 1_000
+LOOK_S: Final = 0.25
+GATHER_S: Final = 0.005
+
+#: Where what is due is found: a partition, and what stands for an endpoint in the index.
+Place = tuple[int, bytes]
+
+
+class Post(Protocol):
+    """Who makes attempts."""
+
+    @property
+    def is_there(self) -> bool: ...  # noqa: D102
+    def post(self, jobs: list[Job]) -> None: ...  # noqa: D102
+
+
+@dataclass
+class Pace:
+    """How much an endpoint takes, as far as this worker has seen.
+
+    Attributes:
+        width: attempts side by side; fewer after it said that it is too much, more as they arrive.
+        under_way: attempts that are being made.
+        not_before: when it can be tried again, ms.
+        allowance: attempts that its rate still lets through, and when that was counted, ms.
+    """
+
+    width: int = MOST_AT_ONCE
+    under_way: int = 0
+    not_before: int = 0
+    allowance: float = 1.0
+    counted_at: int = 0
+
+    def room(self, now: int, per_second: float | None) -> int:
+        """Return how many attempts can be begun."""
+        if now < self.not_before:
+            return 0
+        room = self.width - self.under_way
+        if per_second is None:
+            return room
+        grown = self.allowance + max(0, now - self.counted_at) * per_second / 1000
+        self.allowance, self.counted_at = min(grown, max(1.0, per_second)), now
+        return min(room, int(self.allowance))
+
+    def opens_at(self, now: int, per_second: float | None) -> int | None:
+        """Return when there is room again, ms, if time alone makes it; None: an attempt must end first."""
+        if now < self.not_before:
+            return self.not_before
+        if per_second is not None and self.allowance < 1:
+            return now + max(1, round((1 - self.allowance) * 1000 / per_second))
+        return None
+
+    def began(self) -> None:
+        """Count an attempt that begins."""
+        self.under_way += 1
+        self.allowance -= 1
+
+    def ended(self, status: int | None, retry_after_ms: int | None, now: int) -> None:
+        """Take what an attempt came to."""
+        self.under_way -= 1
+        verdict = "failed" if status is None else verdict_of(status)
+        if verdict == "delivered":
+            self.width = min(MOST_AT_ONCE, self.width + 1)
+        elif verdict == "throttled":
+            self.width = max(1, self.width // 2)
+            self.not_before = now + min(max(THROTTLED_MS, retry_after_ms or 0), LONGEST_PAUSE_MS)
+        else:
+            self.width = max(min(self.width, LEAST_FAILING), self.width - 1)
+
+
+@dataclass
+class Ready:
+    """What is known to be due in a place.
+
+    Attributes:
+        keys: of queues, in order.
+        more: whether the index may have others.
+        wakes_at: when others become due, ms.
+    """
+
+    keys: deque[bytes] = field(default_factory=deque)
+    more: bool = True
+    wakes_at: int | None = None
+
+
+@dataclass
+class Flight:
+    """A queue that is under way, and what will be said of it."""
+
+    partition: int
+    key: bytes
+    group: bytes
+    said: Attempted | Abandon | None = None
+
+
+@dataclass
+class Orders:
+    """What a step has found to do."""
+
+    jobs: list[Job] = field(default_factory=list)
+    abandoned: dict[int, list[Flight]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass
+class Dispatcher:
+    """Hands to the sender what is due in the partitions that this worker holds.
+
+    Attributes:
+        produce: produces to a partition of the topic of webhooks; returns the last record's offset.
+        stand: says up to which offset of that topic's partition all is applied.
+        now: what time it is, ms.
+        chance: from 0 up to 1, evenly.
+    """
+
+    reader: Reader
+    tables: WebhookTables
+    routing: Routing
+    post: Post
+    produce: Callable[[int, list[Output]], Awaitable[int]]
+    stand: Callable[[int], int]
+    now: Callable[[], int]
+    chance: Callable[[], float]
+    _places: dict[Place, Ready] = field(default_factory=dict)
+    _dirty: dict[Place, None] = field(default_factory=dict)
+    _paces: dict[bytes, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    _held: frozenset[int] = frozenset()
+    _wakes: list[tuple[int, Place]] = field(default_factory=list)
+    _flights: dict[int, Flight] = field(default_factory=dict)
+    _numbers: int = 0
+    # by partition, queues that are not sent now, with the offset of what came of it; None: not known yet
+    _busy: dict[int, dict[bytes, int | None]] = field(default_factory=lambda: defaultdict(dict))
+    _stands: dict[int, int] = field(default_factory=dict)
+    _turn: int = 0
+    _unknown: dict[str, int] = field(default_factory=dict)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Dispatch whenever something is due, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._idle_s()):
+                    await self._woken.wait()
+            self._woken.clear()
+            self.step()
+            # what comes meanwhile is dispatched together
+            await asyncio.sleep(GATHER_S)
+
+    def _idle_s(self) -> float:
+        next_at = self._wakes[0][0] if self._wakes else None
+        return LOOK_S if next_at is None else min(LOOK_S, max(0, next_at - self.now()) / 1000)
+
+    def note(self, partition: int, due: Iterable[Hashable]) -> None:
+        """Take what a lane has made due; each a group and a queue's key."""
+        found: Any
+        for found in due:
+            group, key = found
+            place = partition, group
+            ready = self._places.setdefault(place, Ready())
+            if len(ready.keys) < PAGE:
+                ready.keys.append(key)
+            else:
+                ready.more = True
+            self._dirty[place] = None
+        self._woken.set()
+
+    def changed(self, endpoint_id: str, group: bytes) -> None:
+        """Look anew at what waits for an endpoint, for it is not as it was."""
+        self._unknown.pop(endpoint_id, None)
+        for partition in self._held:
+            place = partition, group
+            if place in self._places:
+                self._dirty[place] = None
+        self._woken.set()
+
+    def step(self) -> None:
+        """Hand over what is due and has room."""
+        self._follow_the_group()
+        now = self.now()
+        while self._wakes and self._wakes[0][0] <= now:
+            _, place = heapq.heappop(self._wakes)
+            ready = self._places.get(place)
+            if ready is not None and ready.wakes_at is not None and ready.wakes_at <= now:
+                ready.wakes_at, ready.more = None, True
+                self._dirty[place] = None
+        if not self._dirty or not self.post.is_there:
+            return
+        places, self._dirty = list(self._dirty), {}
+        orders = Orders()
+        for place in places:
+            if place[0] in self._held and place in self._places:
+                self._dispatch(place, self._places[place], now, orders)
+        if orders.jobs:
+            self.post.post(orders.jobs)
+        for partition, flights in orders.abandoned.items():
+            self._background(self._say(partition, flights))
+
+    def _follow_the_group(self) -> None:
+        """Begin with the partitions that have come, and let go of those that went."""
+        held = self.reader.held()
+        if held == self._held:
+            return
+        for partition in self._held - held:
+            self._busy.pop(partition, None)
+            self._stands.pop(partition, None)
+        self._places = {place: ready for place, ready in self._places.items() if place[0] in held}
+        for partition in held - self._held:
+            # what is under way since before is known by its flight
+            for flight in self._flights.values():
+                if flight.partition == partition:
+                    self._busy[partition][flight.key] = None
+            for group in self._groups(partition):
+                place = partition, group
+                self._places.setdefault(place, Ready()).more = True
+                self._dirty[place] = None
+        self._held = held
+
+    def _groups(self, partition: int) -> set[bytes]:
+        """Return what waits for whom: from each group to the next, not over all that waits."""
+        groups: set[bytes] = set()
+        for kind in (FRESH, RETRY):
+            after: bytes | None = None
+            while found := self.reader.scan_index(self.tables.queues, partition, kind, 1, after):
+                group = found[0][0][1 : 1 + GROUP_BYTES]
+                groups.add(group)
+                after = kind + group + b"\xff" * 8
+        return groups
+
+    def _dispatch(self, place: Place, ready: Ready, now: int, orders: Orders) -> None:
+        """Begin what is due in a place, as far as there is room."""
+        partition, group = place
+        self._release(partition)
+        while (found := self._next(place, ready, now)) is not None:
+            key, queue = found
+            endpoint_id, message_id = key.decode().split("\0", 1)
+            endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
+            if endpoint is None:
+                if not self._is_gone(endpoint_id, now):
+                    self._wake(place, ready, now + UNKNOWN_MS)
+                    return
+                said = Abandon(message_id, endpoint_id)
+                orders.abandoned[partition].append(Flight(partition, key, group, said))
+            elif self._has_room(place, ready, endpoint, now):
+                self._begin(Flight(partition, key, group), queue, endpoint_id, message_id, endpoint, orders)
+            else:
+                return
+            ready.keys.popleft()
+            self._busy[partition][key] = None
+
+    def _next(self, place: Place, ready: Ready, now: int) -> tuple[bytes, Queue] | None:
+        """Return what is due in a place and not under way, and leave it there; None if nothing is."""
+        partition, _ = place
+        busy = self._busy[partition]
+        while ready.keys or self._refill(place, ready, now):
+            key = ready.keys[0]
+            # what is under way is noted once more when it is applied
+            queue = None if key in busy else self.reader.get(self.tables.queues, partition, key)
+            if queue is not None:
+                if queue.is_fresh or queue.due_at <= now:
+                    return key, queue
+                self._wake(place, ready, queue.due_at)
+            ready.keys.popleft()
+        if not busy and ready.wakes_at is None:
+            del self._places[place]
+        return None
+
+    def _has_room(self, place: Place, ready: Ready, endpoint: Endpoint, now: int) -> bool:
+        """Say whether an attempt can begin; if not, see that it is asked again when it can."""
+        if endpoint.state != "active":
+            return False  # it is changed before it is active
+        if len(self._flights) >= MOST_UNDER_WAY:
+            self._dirty[place] = None
+            return False
+        pace, rate = self._paces[place[1]], self._share(endpoint)
+        if pace.room(now, rate) > 0:
+            return True
+        if (opens_at := pace.opens_at(now, rate)) is not None:
+            self._wake(place, ready, opens_at)
+        return False
+
+    def _share(self, endpoint: Endpoint) -> float | None:
+        """Return this worker's part of an endpoint's rate: that of its partitions."""
+        if endpoint.rate is None:
+            return None
+        return endpoint.rate * len(self._held) / self.reader.partitions
+
+    def _refill(self, place: Place, ready: Ready, now: int) -> bool:
+        """Look for what else is due in a place; False if there is nothing."""
+        if not ready.more:
+            return False
+        (partition, group), queues, busy = place, self.tables.queues, self._busy[place[0]]
+        due = due_by(RETRY + group, now)
+        retries = self.reader.scan_index(queues, partition, RETRY + group, PAGE, before=due)
+        fresh = self.reader.scan_index(queues, partition, FRESH + group, PAGE)
+        ready.more = len(retries) == PAGE or len(fresh) == PAGE
+        ready.keys.extend(key for _, key in (*retries, *fresh) if key not in busy)
+        if later := self.reader.scan_index(queues, partition, RETRY + group, 1, due):
+            self._wake(place, ready, int.from_bytes(later[0][0][1 + GROUP_BYTES :], "big"))
+        return bool(ready.keys)
+
+    def _wake(self, place: Place, ready: Ready, at: int) -> None:
+        """Look at a place again at a time, if not before."""
+        if ready.wakes_at is None or at < ready.wakes_at:
+            ready.wakes_at = at
+            heapq.heappush(self._wakes, (at, place))
+
+    def _is_gone(self, endpoint_id: str, now: int) -> bool:
+        """Say whether an endpoint was not known for so long that it is not just new."""
+        return now - self._unknown.setdefault(endpoint_id, now) >= UNKNOWN_MS
+
+    def _begin(
+        self,
+        flight: Flight,
+        queue: Queue,
+        endpoint_id: str,
+        message_id: str,
+        endpoint: Endpoint,
+        orders: Orders,
+    ) -> None:
+        """Make a job of the first of a queue."""
+        event = queue.waiting[0]
+        told = self.reader.get(self.tables.events, flight.partition, event)
+        if told is None:
+            # a unit writes one table after the other
+            self._background(self._later(flight))
+            return
+        id_ = event_id(flight.partition, event)
+        flight.said = Attempted(message_id, id_, endpoint_id, queue.attempts + 1, 0, 0, self.chance())
+        self._numbers += 1
+        self._flights[self._numbers] = flight
+        self._paces[flight.group].began()
+        orders.jobs.append(Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body))
+
+    def done(self, results: Iterable[Done]) -> None:
+        """Take what came of jobs, and say so."""
+        now = self.now()
+        ended: dict[int, list[Flight]] = defaultdict(list)
+        for result in results:
+            flight = self._flights.pop(result.number, None)
+            if flight is None:
+                continue
+            self._paces[flight.group].ended(result.status, result.retry_after_ms, now)
+            assert isinstance(flight.said, Attempted)
+            _fill(flight.said, result)
+            ended[flight.partition].append(flight)
+        self._open({flight.group for flights in ended.values() for flight in flights})
+        for partition, flights in ended.items():
+            self._background(self._say(partition, flights))
+        self._woken.set()
+
+    def lost(self) -> None:
+        """Forget what is under way: nobody will tell what came of it."""
+        flights, self._flights = list(self._flights.values()), {}
+        for flight in flights:
+            self._paces[flight.group].under_way -= 1
+            self._again(flight)
+
+    def _open(self, groups: set[bytes]) -> None:
+        """Look at what waits for endpoints that have room: not always first in the same partition."""
+        self._turn += 1
+        held = sorted(self._held)
+        begin = self._turn % len(held) if held else 0
+        for partition in (*held[begin:], *held[:begin]):
+            for group in groups:
+                if (partition, group) in self._places:
+                    self._dirty[partition, group] = None
+
+    def _again(self, flight: Flight) -> None:
+        """Let a queue be sent again soon, for what came of it is not known."""
+        self._busy[flight.partition].pop(flight.key, None)
+        if flight.partition in self._held:
+            place = flight.partition, flight.group
+            self._wake(place, self._places.setdefault(place, Ready()), self.now() + AGAIN_MS)
+
+    async def _later(self, flight: Flight) -> None:
+        await asyncio.sleep(0)
+        self._again(flight)
+
+    def _background(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _say(self, partition: int, flights: list[Flight]) -> None:
+        """Produce what came of attempts; their queues wait until that is applied."""
+        busy = self._busy[partition]
+        records: list[Output] = [
+            (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
+            for flight in flights
+            if flight.said is not None
+        ]
+        try:
+            offset = await self.produce(partition, records)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
+            for flight in flights:
+                self._again(flight)
+            return
+        for flight in flights:
+            if flight.key in busy:
+                busy[flight.key] = offset
+
+    def _release(self, partition: int) -> None:
+        """Let go of what is applied."""
+        stand = self.stand(partition)
+        if stand == self._stands.get(partition):
+            return
+        self._stands[partition] = stand
+        busy = self._busy[partition]
+        for key in [key for key, offset in busy.items() if offset is not None and offset < stand]:
+            del busy[key]
+
+
+def _fill(said: Attempted, result: Done) -> None:
+    said.started_at, said.duration = result.started_at, result.duration_ms
+    said.status, said.trouble = result.status, result.trouble
+    said.body, said.retry_after = result.body, result.retry_after_ms

@@ -1,0 +1,305 @@
+"""How events are told to endpoints: what is to be told is kept with the event, in the same unit of work.
+
+The body of a webhook is frozen when the event is made. Who sends reads what is due, writes nothing, and says
+what came of each attempt in a record, which is applied here like any other.
+
+Pure but for the unit of work that is written to; knows no Faust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from streams.domain.delivery import Delivery
+from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, is_news
+from streams.domain.placement import partition_of
+from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
+from streams.domain.routing import Route, Routing
+from streams.domain.statuses import Status
+from streams.domain.times import iso
+from streams.domain.webhooks import (
+    MOST_BODY_BYTES,
+    Abandon,
+    Attempted,
+    Queue,
+    Resend,
+    Sending,
+    Told,
+    after_attempt,
+    begun_anew,
+    event_key,
+    queue_key,
+    sending_key,
+    verdict,
+)
+from streams.engine.units import TableLike, Unit, View
+from streams.messages import Event, ProviderEvent, WebhookEvent, encode, event_headers
+from streams.topics import Names
+
+__all__ = ["DUE", "Telling", "WebhookTables"]
+
+DUE: Final = "webhooks"
+"""What those listen to who are to know that a queue became due; they are told its group and key."""
+
+STEP: Final = 200
+MOST_LET_GO: Final = 5_000
+"""Events whose webhooks a unit lets go of."""
+
+HEARD_EVERY_MS: Final = 1_000
+"""How often it is told at most how an endpoint fares."""
+
+
+class WebhookTables(NamedTuple):
+    """The tables of webhooks."""
+
+    events: TableLike[Told]
+    queues: TableLike[Queue]
+    sendings: TableLike[Sending]
+
+
+class Telling:
+    """What is told to endpoints, and what came of it.
+
+    Args:
+        routing: the endpoints, as they are known here.
+        schedule: pauses between attempts where an endpoint has no other, ms.
+        disabled_after_ms: how long nothing gets through to an endpoint until it is disabled.
+        retention_ms: how long an event can be told again.
+    """
+
+    def __init__(
+        self,
+        tables: WebhookTables,
+        routing: Routing,
+        names: Names,
+        schedule: Sequence[int] = SCHEDULE_MS,
+        disabled_after_ms: int = DISABLED_AFTER_MS,
+        retention_ms: int = 7 * 86_400_000,
+    ) -> None:
+        self.tables: Final = tables
+        self.routing: Final = routing
+        self.names: Final = names
+        self.schedule: Final = schedule
+        self.disabled_after_ms: Final = disabled_after_ms
+        self.retention_ms: Final = retention_ms
+        self._heard_at: dict[str, int] = {}
+
+    def may_tell(self, delivery: Delivery) -> bool:
+        """Say whether any event of a message may have to be told to anybody."""
+        return bool(self.routing)
+
+    def tell(
+        self, event: Event, value: bytes, reached: Status | None, delivery: Delivery, at: int, unit: Unit
+    ) -> None:
+        """Keep that an event of a message is to be told, if it is.
+
+        Args:
+            value: the event as it is emitted.
+            reached: the status that its message came to by it.
+            at: when the record came that it is made of, ms.
+        """
+        routes = self.routing.routes(
+            event.type, reached, delivery.tenant, delivery.channel, delivery.provider
+        )
+        if routes:
+            if len(value) > MOST_BODY_BYTES - ROOM:
+                value = encode(_without_report(event))
+            self.keep(event.id, event.type, event.message_id, event.occurred_at, value, at, routes, unit)
+
+    def tell_of_provider(self, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
+        """Keep that an event of a provider is to be told, if it is."""
+        if routes := self.routing.routes(event.type, None, None, None, event.provider):
+            self.keep(event.id, event.type, event.provider, event.occurred_at, value, at, routes, unit)
+
+    def keep(
+        self,
+        id_: str,
+        type_: str,
+        message_id: str,
+        occurred_at: str,
+        data: bytes,
+        at: int,
+        routes: Sequence[Route],
+        unit: Unit,
+    ) -> None:
+        """Keep what is told to whom, behind what is told to them of the same message before."""
+        key = event_key(id_)
+        assert key is not None, id_
+        # as `encode` would have it, but the data are encoded already; nothing in type or time needs escaping
+        body = b'{"type":"%s","timestamp":"%s","data":%s}' % (type_.encode(), occurred_at.encode(), data)
+        ids = [route.endpoint_id for route in routes]
+        unit.table(self.tables.events).put(key, Told(1, message_id, type_, at, ids, body))
+        queues = unit.table(self.tables.queues)
+        for endpoint_id, group in routes:
+            self._enqueue(queues, queue_key(endpoint_id, message_id), group, key, at, unit)
+
+    def _enqueue(
+        self, queues: View[Queue], key: bytes, group: bytes, event: bytes, at: int, unit: Unit
+    ) -> Queue | None:
+        """Let an event wait; return the queue if it is its first."""
+        queue = queues.get(key)
+        if queue is not None:
+            queue.waiting.append(event)
+            queues.put(key, queue)
+            return None
+        queue = Queue(1, group, [event], at)
+        queues.put(key, queue)
+        unit.note(DUE, (group, key))
+        return queue
+
+    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> bool:
+        """Take what came of an attempt; False if that is known already, or nobody waits for it any more.
+
+        Args:
+            offset: of the record that says so, and its time, ms.
+        """
+        event = event_key(said.event_id)
+        if event is None:
+            return False
+        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
+        queue = queues.get(key)
+        if queue is None or queue.waiting[0] != event or said.number != queue.attempts + 1:
+            return False
+        endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
+        sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
+        sending = sendings.get(place)
+        if sending is None:
+            told = unit.table(self.tables.events).get(event)
+            sending = Sending(1, said.message_id, "pending", queue.group, at if told is None else told.at)
+        schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
+        state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
+        sendings.put(place, sending)
+        if state == "pending":
+            queues.put(key, queue)
+        else:
+            self._emit(said, state == "delivered", offset, at, unit)
+            self._next(queues, key, queue, said.endpoint_id, said.started_at + said.duration, unit)
+        unit.note(DUE, (queue.group, key))
+        if queue.endpoint is None and endpoint is not None:
+            self._hear(said.endpoint_id, endpoint, verdict(said), at, unit)
+        return True
+
+    def resend(self, said: Resend, at: int, unit: Unit) -> bool:
+        """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
+        event = event_key(said.event_id)
+        told = None if event is None else unit.table(self.tables.events).get(event)
+        if event is None or told is None or told.message_id != said.message_id:
+            return False
+        endpoint = self.routing.endpoints.get(said.endpoint_id)
+        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
+        queue = queues.get(key)
+        if endpoint is None or (queue is not None and event in queue.waiting):
+            return False
+        first = self._enqueue(queues, key, Route.to(said.endpoint_id).group, event, at, unit)
+        sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
+        sending = sendings.get(place)
+        if sending is not None:
+            sending.state = "pending"
+            sendings.put(place, sending)
+            if first is not None:
+                begun_anew(first, at, sending.attempts)
+        if said.endpoint_id not in told.endpoints:
+            told.endpoints.append(said.endpoint_id)
+            unit.table(self.tables.events).put(event, told)
+        return True
+
+    def abandon(self, said: Abandon, unit: Unit) -> bool:
+        """Forget what waits for an endpoint that is there no longer; False if there is nothing, or it is."""
+        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
+        queue = queues.get(key)
+        if queue is None or queue.endpoint is not None or said.endpoint_id in self.routing.endpoints:
+            return False
+        queues.delete(key)
+        return True
+
+    def let_go(self, now: int, unit: Unit) -> Iterator[None]:
+        """Forget what was told longer ago than it is kept, up to so much; in steps."""
+        events, before = unit.table(self.tables.events), now - self.retention_ms
+        for first in STREAM_KEYS:
+            left, end = MOST_LET_GO, first + LAST
+            while left > 0 and (keys := unit.stored_keys(self.tables.events, first, end, STEP)):
+                events.load(keys)
+                rows = [(key, told) for key in keys if (told := events.get(key)) is not None]
+                old = [(key, told) for key, told in rows if told.at < before]
+                for key, told in old:
+                    self._forget(key, told, unit)
+                unit.settle()
+                yield
+                # those of a clock that was far ahead must not hide what is behind them
+                if not old and not any(told.at > now + DAY_MS for _, told in rows):
+                    break
+                left, first = left - len(keys), keys[-1] + b"\0"
+
+    def _forget(self, key: bytes, told: Told, unit: Unit) -> None:
+        events, queues = unit.table(self.tables.events), unit.table(self.tables.queues)
+        sendings = unit.table(self.tables.sendings)
+        for endpoint_id in told.endpoints:
+            place = sending_key(key, endpoint_id)
+            if sendings.get(place) is not None:
+                sendings.delete(place)
+            where = queue_key(endpoint_id, told.message_id)
+            queue = queues.get(where)
+            if queue is None or key not in queue.waiting:
+                continue
+            if queue.waiting[0] == key:
+                self._next(queues, where, queue, endpoint_id, queue.due_at, unit)
+            else:
+                queue.waiting.remove(key)
+                queues.put(where, queue)
+        events.delete(key)
+
+    def _next(
+        self, queues: View[Queue], key: bytes, queue: Queue, endpoint_id: str, at: int, unit: Unit
+    ) -> None:
+        """Let a queue's first go, and the next one be it."""
+        del queue.waiting[0]
+        if not queue.waiting:
+            queues.delete(key)
+            return
+        sendings = unit.table(self.tables.sendings)
+        again = sendings.get(sending_key(queue.waiting[0], endpoint_id))
+        begun_anew(queue, at, 0 if again is None else again.attempts)
+        queues.put(key, queue)
+
+    def _emit(self, said: Attempted, arrived: bool, offset: int, at: int, unit: Unit) -> None:
+        key = said.message_id.encode()
+        event = WebhookEvent(
+            f"webhooks-{unit.partition}-{offset}-0",
+            "webhook.delivered" if arrived else "webhook.failed",
+            said.message_id,
+            iso(at),
+            said.event_id,
+            said.endpoint_id,
+            said.number,
+            said.status,
+            said.trouble,
+        )
+        unit.emit(self.names.events, key, encode(event), event_headers(event, key))
+
+    def _hear(self, endpoint_id: str, endpoint: Endpoint, came_to: Verdict, at: int, unit: Unit) -> None:
+        """Let the endpoint's lane know what changes how it stands, wherever that is; now and then."""
+        if not is_news(endpoint, came_to, at, self.disabled_after_ms):
+            return
+        if came_to != "gone" and abs(at - self._heard_at.get(endpoint_id, 0)) < HEARD_EVERY_MS:
+            return
+        self._heard_at[endpoint_id] = at
+        key, value = endpoint_id.encode(), encode(Heard(endpoint_id, came_to))
+        unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
+
+
+STREAM_KEYS: Final = (b"r", b"s")
+LAST: Final = b"\xff" * 10
+DAY_MS: Final = 86_400_000
+ROOM: Final = 200
+"""What a body has beside its data, bytes."""
+
+
+def _without_report(event: Event) -> Event:
+    """Return an event without its report: what is left is a few hundred bytes."""
+    return msgspec.structs.replace(event, delivery_report=NO_REPORT)
+
+
+NO_REPORT: Final = msgspec.Raw(b"null")

@@ -1,0 +1,252 @@
+"""What is told to endpoints: frozen when it happened, in order per endpoint and message, tried again.
+
+The law, without a clock and without chance. Of each message the webhooks to one endpoint form a queue, of
+which the first is tried until it is delivered or its tries are used up; then comes the next. What came of an
+attempt is a record like any other: it says which attempt it was and what was random, so each counts once,
+however often it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from struct import Struct
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from streams.domain.attempts import Text
+from streams.domain.delivery import MessageId
+from streams.domain.endpoints import Endpoint
+from streams.domain.retries import Verdict, next_attempt_at, verdict_of
+
+__all__ = [
+    "GROUP_BYTES",
+    "MOST_BODY_BYTES",
+    "Abandon",
+    "Attempted",
+    "Queue",
+    "Resend",
+    "Sending",
+    "State",
+    "Told",
+    "Trouble",
+    "Try",
+    "after_attempt",
+    "begun_anew",
+    "event_id",
+    "event_key",
+    "group_of",
+    "queue_key",
+    "sending_key",
+    "verdict",
+]
+
+State: TypeAlias = Literal["pending", "delivered", "failed"]
+
+Trouble: TypeAlias = Literal[
+    "forbidden", "dns", "tls", "refused", "timeout", "disconnected", "protocol", "invalid-url", "unsealable"
+]
+"""Why there is no answer of HTTP."""
+
+MOST_BODY_BYTES: Final = 20_000
+"""Of a webhook; what would be more goes without the report."""
+
+MOST_TRIES_LOGGED: Final = 30
+"""Attempts that the log of a webhook keeps, the last of them."""
+
+GROUP_BYTES: Final = 8
+
+_STREAMS: Final = {"requests": b"r", "statuses": b"s"}
+_STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
+_PLACE: Final = Struct(">QB")
+_pack_place: Final = _PLACE.pack
+
+
+class Told(msgspec.Struct, array_like=True, gc=False):
+    """An event as it is told, and how it is stored: an array that begins with its version.
+
+    Attributes:
+        at: when it was made, by the record that it was made of; ms.
+        endpoints: the ids of those that it is told to.
+        body: of the webhook, the same for all of them and for every attempt.
+    """
+
+    version: Literal[1] = 1
+    message_id: str = ""
+    type: str = ""
+    at: int = 0
+    endpoints: list[str] = []
+    body: bytes = b""
+
+
+class Queue(msgspec.Struct, array_like=True, gc=False):
+    """What waits to be told to one endpoint of one message; only the first is tried.
+
+    Attributes:
+        group: what is sent side by side only so often; see `group_of`.
+        waiting: keys of events, in order, the first one first.
+        due_at: when the first is tried again, or, if it never was, when it came; ms.
+        attempts: how often it was.
+        from_attempt: how many of them were made before it was begun anew.
+        endpoint: where it goes, if that is said by the message itself.
+    """
+
+    version: Literal[1] = 1
+    group: bytes = b""
+    waiting: list[bytes] = []
+    due_at: int = 0
+    attempts: int = 0
+    from_attempt: int = 0
+    endpoint: Endpoint | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the first was not tried yet, since it was begun: it is due, whatever the clocks say."""
+        return self.attempts == self.from_attempt
+
+
+class Try(msgspec.Struct, array_like=True, gc=False):
+    """What came of an attempt; times in ms."""
+
+    number: int
+    started_at: int
+    duration_ms: int
+    status: int | None = None
+    trouble: Trouble | None = None
+    body: str = ""
+
+
+class Sending(msgspec.Struct, array_like=True, gc=False):
+    """What became of telling one event to one endpoint, once it was tried.
+
+    Attributes:
+        at: when the event was made; ms.
+        attempts: how many were made; `tries` has the last of them.
+    """
+
+    version: Literal[1] = 1
+    message_id: str = ""
+    state: State = "pending"
+    group: bytes = b""
+    at: int = 0
+    attempts: int = 0
+    tries: list[Try] = []
+
+
+class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="webhook.attempted"):
+    """What a sender says of an attempt; times in ms.
+
+    Attributes:
+        number: of the attempt, from 1.
+        random: from 0 up to 1; decides on the jitter of the next one.
+        retry_after: how long the receiver asked to be left alone.
+    """
+
+    message_id: MessageId
+    event_id: Text
+    endpoint_id: Text
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    started_at: int
+    duration: int
+    random: float
+    status: int | None = None
+    trouble: Trouble | None = None
+    body: str = ""
+    retry_after: int | None = None
+
+
+class Resend(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="webhook.resend"):
+    """The request that an event be told to an endpoint once more, from the first attempt on."""
+
+    message_id: MessageId
+    event_id: Text
+    endpoint_id: Text
+
+
+class Abandon(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="webhook.abandon"):
+    """A sender's request to forget what waits of a message for an endpoint that is there no longer."""
+
+    message_id: MessageId
+    endpoint_id: Text
+
+
+def event_key(id_: str) -> bytes | None:
+    """Return what stands for an event in the tables of its partition, in order of arrival.
+
+    Returns: None when nothing has such an id.
+    """
+    stream, _, place = id_.partition("-")
+    numbers = place.split("-")
+    if stream not in _STREAMS or len(numbers) != 3 or not all(n.isascii() and n.isdigit() for n in numbers):
+        return None
+    offset, number = int(numbers[1]), int(numbers[2])
+    if offset >= 1 << 63 or number > 255:
+        return None
+    return _STREAMS[stream] + _pack_place(offset, number)
+
+
+def event_id(partition: int, key: bytes) -> str:
+    """Return the id of an event."""
+    offset, number = _PLACE.unpack(key[1:])
+    return f"{_STREAM_NAMES[key[:1]]}-{partition}-{offset}-{number}"
+
+
+def queue_key(endpoint_id: str, message_id: str) -> bytes:
+    """Return the key of a queue; ids of endpoints have no NUL."""
+    return f"{endpoint_id}\0{message_id}".encode()
+
+
+def sending_key(event: bytes, endpoint_id: str) -> bytes:
+    """Return the key of what became of telling an event to an endpoint: beside the event's."""
+    return event + endpoint_id.encode()
+
+
+def group_of(name: str) -> bytes:
+    """Return what stands for an endpoint in the index."""
+    return blake2b(name.encode(), digest_size=GROUP_BYTES).digest()
+
+
+def verdict(said: Attempted) -> Verdict:
+    """Say what an attempt came to."""
+    return "failed" if said.status is None else verdict_of(said.status)
+
+
+def after_attempt(
+    queue: Queue, sending: Sending, said: Attempted, schedule: Sequence[int], *, is_kept: bool
+) -> State:
+    """Note what came of the attempt that a queue's first was due for, and say how that stands now.
+
+    While it is pending, the queue says when it is tried again; else the first is to be let go (`begun_anew`).
+
+    Args:
+        is_kept: whether the endpoint outlives the message: what is refused for ever waits until it is mended.
+    """
+    sending.attempts = said.number
+    sending.tries = [
+        *sending.tries[1 - MOST_TRIES_LOGGED :],
+        Try(said.number, said.started_at, said.duration, said.status, said.trouble, said.body),
+    ]
+    came_to = verdict(said)
+    ended_at = said.started_at + said.duration
+    queue.attempts = said.number
+    if came_to == "delivered":
+        sending.state = "delivered"
+    elif came_to == "gone":
+        sending.state, queue.due_at = "pending" if is_kept else "failed", ended_at
+    else:
+        made = said.number - queue.from_attempt
+        again = next_attempt_at(ended_at, made, said.random, said.retry_after, schedule)
+        sending.state = "failed" if again is None else "pending"
+        queue.due_at = ended_at if again is None else again
+    return sending.state
+
+
+def begun_anew(queue: Queue, at: int, attempts: int) -> None:
+    """Have the first of a queue tried from the beginning.
+
+    Args:
+        at: when it came to be the first, ms.
+        attempts: how often it was tried before, so that attempts of then are not taken for those of now.
+    """
+    queue.due_at, queue.attempts, queue.from_attempt = at, attempts, attempts

@@ -1,0 +1,78 @@
+"""A worker's side of its sender: started when there is something to send, again when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from streams.webhooks.jobs import DONE, JOBS, Done, Job
+
+__all__ = ["Courier"]
+
+log = logging.getLogger(__name__)
+
+#: Between the end of a sender and the start of the next one, seconds.
+RESTART_S = 1.0
+
+
+class Courier:
+    """Hands jobs to the sender, and what came of them to who asked.
+
+    Args:
+        told: gets what came of jobs.
+        lost: is called when a sender has ended: nobody will tell of the jobs that it had.
+    """
+
+    def __init__(self, told: Callable[[list[Done]], None], lost: Callable[[], None]) -> None:
+        self._told = told
+        self._lost = lost
+        self._input: asyncio.StreamWriter | None = None
+        self._wanted = asyncio.Event()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether jobs can be handed over; if not, they are wanted, and it soon is."""
+        if self._input is None:
+            self._wanted.set()
+        return self._input is not None
+
+    def post(self, jobs: Sequence[Job]) -> None:
+        """Hand jobs over; only while it is there."""
+        assert self._input is not None
+        self._input.write(JOBS.frame(jobs))
+
+    async def run(self) -> None:
+        """Keep a sender, once it is wanted, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "streams.sender",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=1 << 24,
+                # a Ctrl-C of the terminal is for the worker, which may still want to send
+                start_new_session=True,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            self._input = process.stdin
+            try:
+                await self._listen(process.stdout)
+            finally:
+                self._input = None
+                process.stdin.close()
+                self._lost()
+            log.error("the sender of webhooks ended with %s; another is started", await process.wait())
+            await asyncio.sleep(RESTART_S)
+
+    async def _listen(self, output: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                self._told(await DONE.read(output))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
