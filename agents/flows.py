@@ -48,7 +48,7 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import event_at, iso
-from streams.domain.webhooks import Attempted, Resend
+from streams.domain.webhooks import Attempted, Resend, State
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
@@ -85,6 +85,12 @@ Outcome: TypeAlias = Literal[
     "judged",
     "forwarded",
     "dead-lettered",
+    "webhook-delivered",
+    "webhook-retried",
+    "webhook-failed",
+    "webhook-repeated",
+    "webhook-resent",
+    "webhook-abandoned",
 ]
 """What became of a record; each has exactly one."""
 
@@ -465,18 +471,28 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         for record, _, what in self._read_all(batch, tally, unit):
-            outcome: Outcome = "applied" if self._take(record, what, unit) else "repeated"
+            outcome = self._take(record, what, unit)
             unit.count(outcome)
             if record.headers:
                 unit.tell(record.headers, outcome)
 
-    def _take(self, record: Record, what: Said, unit: Unit) -> bool:
+    def _take(self, record: Record, what: Said, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Attempted):
-            return telling.attempted(what, record.offset, record.timestamp, unit)
+            state = telling.attempted(what, record.offset, record.timestamp, unit)
+            return "webhook-repeated" if state is None else ATTEMPTED[state]
         if isinstance(what, Resend):
-            return telling.resend(what, record.timestamp, unit)
-        return telling.abandon(what, unit)
+            is_news = telling.resend(what, record.timestamp, unit)
+            return "webhook-resent" if is_news else "webhook-repeated"
+        return "webhook-abandoned" if telling.abandon(what, unit) else "webhook-repeated"
+
+
+ATTEMPTED: Final[Mapping[State, Outcome]] = {
+    "delivered": "webhook-delivered",
+    "pending": "webhook-retried",
+    "failed": "webhook-failed",
+}
+"""Outcomes of attempts, by how the webhook stands then."""
 
 
 def _adds_nothing(delivery: Delivery, what: Said, receipt: int) -> None:

@@ -27,6 +27,7 @@ from streams.domain.webhooks import (
     Queue,
     Resend,
     Sending,
+    State,
     Told,
     after_attempt,
     begun_anew,
@@ -150,19 +151,19 @@ class Telling:
         unit.note(DUE, (group, key))
         return queue
 
-    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> bool:
-        """Take what came of an attempt; False if that is known already, or nobody waits for it any more.
+    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> State | None:
+        """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
 
         Args:
             offset: of the record that says so, and its time, ms.
         """
         event = event_key(said.event_id)
         if event is None:
-            return False
+            return None
         queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
         queue = queues.get(key)
         if queue is None or queue.waiting[0] != event or said.number != queue.attempts + 1:
-            return False
+            return None
         endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
         sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
         sending = sendings.get(place)
@@ -180,7 +181,7 @@ class Telling:
         unit.note(DUE, (queue.group, key))
         if queue.endpoint is None and endpoint is not None:
             self._hear(said.endpoint_id, endpoint, verdict(said), at, unit)
-        return True
+        return state
 
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
         """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bench import due, latency, reports, restore, rounds, soak, stats
+from bench import due, latency, reports, restore, rounds, soak, stats, webhooks
 from bench.brokers import broker
 from bench.ours import BenchFailed
 from streams.kafka.errors import EmbeddedKafkaError
@@ -117,6 +117,15 @@ def stats_alone(json_path: Path | None, messages: int, rate: int, seconds: float
 def due_alone(json_path: Path | None, messages: int, rate: int, seconds: float) -> None:
     """Many messages that are due at once: how fast they expire, and what others notice of it."""
     single("due", lambda url: due.measure(url, messages, rate, seconds), json_path)
+
+
+@bench.command("webhooks")
+@click.option("--callbacks", type=click.IntRange(1_000), default=300_000, show_default=True)
+@click.option("--rounds", "round_count", type=click.IntRange(1), default=3, show_default=True)
+@click.pass_obj
+def webhooks_alone(json_path: Path | None, callbacks: int, round_count: int) -> None:
+    """Webhooks to local receivers while callbacks flow, and what the lanes notice of it."""
+    single("webhooks", lambda url: webhooks.measure(url, callbacks, round_count, say), json_path)
 
 
 def single(name: str, measure: Any, json_path: Path | None) -> None:

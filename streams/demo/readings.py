@@ -32,8 +32,9 @@ class Metrics:
 
     @property
     def consumed(self) -> int:
-        """Records whose effects are committed, but those that workers' timers make of themselves."""
-        return self.outcomes.total() - self.outcomes["ticked"] - self.outcomes["judged"]
+        """Records whose effects are committed, but those that workers make of themselves."""
+        own = (name for name in self.outcomes if name in ("ticked", "judged") or name.startswith("webhook-"))
+        return self.outcomes.total() - sum(self.outcomes[name] for name in own)
 
     @property
     def elapsed_s(self) -> float:

@@ -190,7 +190,7 @@ def test_each_attempt_counts_once() -> None:
     )
 
     assert where.stored == before
-    assert where.counts["repeated"] == 6
+    assert where.counts["webhook-repeated"] == 6
     assert not told_of(where)
 
 
@@ -336,7 +336,7 @@ def test_what_waits_already_or_is_not_known_is_not_told_again() -> None:
     where.hear(resend("statuses-0-0-0"), resend("statuses-0-7-0"), resend("x"), resend("statuses-0-0-0", "b"))
 
     assert waiting(where, "a") == ["statuses-0-0-0"]
-    assert where.counts["repeated"] == 4
+    assert where.counts["webhook-repeated"] == 4
 
 
 def test_what_waits_for_an_endpoint_that_was_removed_is_forgotten() -> None:
