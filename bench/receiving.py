@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -17,8 +18,8 @@ class Receiver(asyncio.Protocol):
     taken = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is no asyncio.Transport
+        self._transport = cast(asyncio.Transport, transport)
         self._read = b""
 
     def data_received(self, data: bytes) -> None:
