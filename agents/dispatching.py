@@ -18,7 +18,6 @@ from typing import Any, Final, Protocol
 
 from aiokafka.errors import KafkaError
 
-from agents.telling import WebhookTables
 from streams.domain.endpoints import Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
@@ -28,6 +27,7 @@ from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
 from tables.formats import FRESH, RETRY, due_by
+from tables.webhooks import WebhookTables
 
 __all__ = ["Dispatcher", "Pace", "Post"]
 

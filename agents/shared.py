@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.counting import Counting
 from agents.flows import Tables
 from agents.publishing import Publishing
-from agents.telling import Telling, WebhookTables
+from agents.telling import Telling
 from streams.app import grace_ms, settings, windows
 from streams.domain.routing import Routing
 from streams.topics import names
@@ -17,6 +17,7 @@ from tables.provider_health import provider_health
 from tables.webhook_events import webhook_events
 from tables.webhook_queues import webhook_queues
 from tables.webhook_sendings import webhook_sendings
+from tables.webhooks import WebhookTables
 
 __all__ = ["tables", "telling", "topics"]
 

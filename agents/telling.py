@@ -9,7 +9,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -36,11 +36,12 @@ from streams.domain.webhooks import (
     sending_key,
     verdict,
 )
-from streams.engine.units import TableLike, Unit, View
+from streams.engine.units import Unit, View
 from streams.messages import Event, ProviderEvent, WebhookEvent, encode, event_headers
 from streams.topics import Names
+from tables.webhooks import WebhookTables
 
-__all__ = ["DUE", "Telling", "WebhookTables"]
+__all__ = ["DUE", "Telling"]
 
 DUE: Final = "webhooks"
 """What those listen to who are to know that a queue became due; they are told its group and key."""
@@ -51,14 +52,6 @@ MOST_LET_GO: Final = 5_000
 
 HEARD_EVERY_MS: Final = 1_000
 """How often it is told at most how an endpoint fares."""
-
-
-class WebhookTables(NamedTuple):
-    """The tables of webhooks."""
-
-    events: TableLike[Told]
-    queues: TableLike[Queue]
-    sendings: TableLike[Sending]
 
 
 class Telling:

@@ -21,7 +21,7 @@ import agents.flows
 from agents.counting import Counting
 from agents.flows import Flow, StatusFlow, Tables
 from agents.publishing import Publishing
-from agents.telling import Telling, WebhookTables
+from agents.telling import Telling
 from bench.brokers import callbacks
 from bench.rounds import ARRANGEMENTS
 from streams.demo.traffic import Arrangement
@@ -45,6 +45,7 @@ from tables.formats import (
     WEBHOOK_QUEUES,
     WEBHOOK_SENDINGS,
 )
+from tables.webhooks import WebhookTables
 
 UNIT_RECORDS = 5_000
 

@@ -34,7 +34,7 @@ def test_every_topic_stands_in_the_contract(topic: str) -> None:
 def routes() -> list[str]:
     application = web.Application()
     absent: Any = None
-    mount(application, absent, StatsTables(absent, absent, absent), absent, 1, absent, absent)
+    mount(application, absent, StatsTables(absent, absent, absent), absent, 1, absent, absent, absent, absent)
     routes = [(route.method, route.resource) for route in application.router.routes()]
     called = {(method, resource.canonical) for method, resource in routes if resource is not None}
     return sorted(f"{method} {path}" for method, path in called if method != "HEAD")

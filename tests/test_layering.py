@@ -25,6 +25,7 @@ ALLOWED = {
         "streams.topics",
     },
     "streams/web": {
+        "agents.shared",
         "agents.timers",
         "aiohttp",
         "msgspec",

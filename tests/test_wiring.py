@@ -16,11 +16,14 @@ ROUTES = {
     "/v1/endpoints",
     "/v1/endpoints/{endpointId}",
     "/v1/endpoints/{endpointId}/ping",
+    "/v1/endpoints/{endpointId}/replay",
     "/v1/endpoints/{endpointId}/rotate",
     "/v1/internal/cleanup",
     "/v1/internal/endpoints",
     "/v1/internal/messages",
+    "/v1/internal/replay",
     "/v1/internal/stats",
+    "/v1/internal/webhooks",
     "/v1/messages",
     "/v1/messages/{messageId}",
     "/v1/messages/{messageId}/erase",
@@ -28,6 +31,9 @@ ROUTES = {
     "/v1/messages/{messageId}/statuses",
     "/v1/activity",
     "/v1/stats",
+    "/v1/webhooks",
+    "/v1/webhooks/{eventId}",
+    "/v1/webhooks/{eventId}/resend",
 }
 #: An empty document; Faust always has either this or its statistics there.
 FAUSTS_INDEX = "/"

@@ -37,6 +37,7 @@ __all__ = [
     "event_id",
     "event_key",
     "group_of",
+    "partition_named",
     "queue_key",
     "sending_key",
     "verdict",
@@ -56,6 +57,7 @@ MOST_TRIES_LOGGED: Final = 30
 """Attempts that the log of a webhook keeps, the last of them."""
 
 GROUP_BYTES: Final = 8
+MOST_DIGITS: Final = 9
 
 _STREAMS: Final = {"requests": b"r", "statuses": b"s"}
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
@@ -184,6 +186,12 @@ def event_key(id_: str) -> bytes | None:
     if offset >= 1 << 63 or number > 255:
         return None
     return _STREAMS[stream] + _pack_place(offset, number)
+
+
+def partition_named(id_: str) -> int | None:
+    """Return the partition that an event was made in, as its id says; None when nothing has such an id."""
+    number = id_.split("-")[1] if event_key(id_) is not None else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < MOST_DIGITS else None
 
 
 def event_id(partition: int, key: bytes) -> str:

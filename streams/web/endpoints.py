@@ -53,7 +53,15 @@ from streams.webhooks.sealing import Sealer, Unsealable
 from streams.webhooks.sending import PING, Sender, body_of
 from streams.webhooks.signatures import SECRET_BYTES, InvalidSecret, key_of, new_secret
 
-__all__ = ["INTERNAL_ENDPOINTS", "Endpoints", "EndpointsPart", "Kept"]
+__all__ = [
+    "ANSWERED_S",
+    "APPLIED_S",
+    "INTERNAL_ENDPOINTS",
+    "Endpoints",
+    "EndpointsPart",
+    "Kept",
+    "unknown_endpoint",
+]
 
 INTERNAL_ENDPOINTS: Final = "/v1/internal/endpoints"
 UNKNOWN_ENDPOINT: Final = "urn:delivery-tracker:unknown-endpoint"
@@ -162,6 +170,7 @@ class Shown(msgspec.Struct, rename="camel"):
     kmsg_headers: bool
     created_at: str
     updated_at: str
+    failing_since: str | None
 
 
 class EndpointsPart(msgspec.Struct, frozen=True):
@@ -225,6 +234,7 @@ def shown(endpoint_id: str, endpoint: Endpoint, now: int) -> Shown:
         endpoint.kmsg_headers,
         iso(endpoint.created_at),
         iso(endpoint.updated_at),
+        None if endpoint.failing_since is None else iso(endpoint.failing_since),
     )
 
 
@@ -458,13 +468,7 @@ class Endpoints:
         require_held(self.reader, [partition])
         endpoint = self.reader.get(self.kept.table, partition, key)
         if endpoint is None:
-            raise Problem(
-                404,
-                f"No endpoint {endpoint_id!r} is known.",
-                type=UNKNOWN_ENDPOINT,
-                title="Unknown endpoint",
-                endpointId=endpoint_id,
-            )
+            raise unknown_endpoint(endpoint_id)
         return endpoint
 
     def _answer(self, status: int, endpoint_id: str, secret: str | None = None) -> web.Response:
@@ -500,6 +504,17 @@ class Endpoints:
             return await passed_on(self.gathering.ask, holder, request, body, ANSWERED_S)
         except Unreachable as error:
             raise self.gathering.unavailable([partition]) from error
+
+
+def unknown_endpoint(endpoint_id: str) -> Problem:
+    """Say that nobody has registered it."""
+    return Problem(
+        404,
+        f"No endpoint {endpoint_id!r} is known.",
+        type=UNKNOWN_ENDPOINT,
+        title="Unknown endpoint",
+        endpointId=endpoint_id,
+    )
 
 
 def _token() -> str:

@@ -90,10 +90,25 @@ def single_values(query: Query, known: Iterable[str]) -> dict[str, str]:
     return {name: given[0] for name, given in values.items()}
 
 
+def parse_limit(value: str | None, default: int) -> int:
+    """Read how many rows an answer may have."""
+    return default if value is None else _limit(value)
+
+
+def place_of(value: str | None, entry_bytes: int, prefixes: Sequence[bytes]) -> bytes | None:
+    """Read the place in an index that a cursor holds; it must be of one of the lists asked for."""
+    if value is None:
+        return None
+    position = _placed(value, entry_bytes)
+    if not any(position.startswith(prefix) for prefix in prefixes):
+        raise invalid_parameter("cursor", "cursor belongs to another list than this.")
+    return position
+
+
 def parse_listing(values: Mapping[str, str]) -> Listing:
     """Read which list is asked for, and from where on."""
     status = _status(values.get("status"))
-    limit = _limit(values["limit"]) if "limit" in values else DEFAULT_LIMIT
+    limit = parse_limit(values.get("limit"), DEFAULT_LIMIT)
     after = _position(values["cursor"], status) if "cursor" in values else None
     return Listing(status, limit, after)
 
@@ -184,12 +199,25 @@ def parse_period(values: Mapping[str, str]) -> Period | None:
     return Period(begin, end)
 
 
+def parse_span(begin: str | float | None, end: str | float | None, last: int) -> Period:
+    """Read ``from`` and ``to``, either of which may be left out: from the beginning, up to `last`."""
+    span = Period(
+        0 if begin is None else max(0, _time(begin, "from")), last if end is None else _time(end, "to")
+    )
+    if span.end < span.begin:
+        raise invalid_parameter("to", "to is before from.")
+    return span
+
+
 def _moment(values: Mapping[str, str], name: str) -> int:
     if name not in values:
         raise invalid_parameter(name, f"{name} is required: a period has both ends.")
-    value = values[name]
+    return _time(values[name], name)
+
+
+def _time(value: str | float, name: str) -> int:
     try:
-        return to_ms(float(value) if _NUMBER.fullmatch(value) else value, name)
+        return to_ms(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value, name)
     except MalformedRecord as error:
         raise invalid_parameter(
             name, f"{name} is a time such as 2026-11-23T09:00:00Z (a + is written %2B): {error.problem}."
@@ -248,11 +276,16 @@ def _is_number(value: str) -> bool:
     return value.isascii() and value.isdigit() and len(value) <= 9
 
 
-def _position(value: str, status: Status) -> bytes:
+def _placed(value: str, entry_bytes: int) -> bytes:
     raw = unwrapped(value) or b""
     position = raw[len(CURSOR_VERSION) :]
-    if not raw.startswith(CURSOR_VERSION) or len(position) <= ENTRY_BYTES:
+    if not raw.startswith(CURSOR_VERSION) or len(position) <= entry_bytes:
         raise invalid_parameter("cursor", "cursor is not one that this service gave as nextCursor.")
+    return position
+
+
+def _position(value: str, status: Status) -> bytes:
+    position = _placed(value, ENTRY_BYTES)
     if not position.startswith(status_prefix(status)):
         raise invalid_parameter("cursor", f"cursor belongs to a list of another status than {status}.")
     return position

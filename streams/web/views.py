@@ -8,13 +8,14 @@ methods that do not exist are answered in aiohttp's plain text, so a middleware 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from streams.domain.endpoints import Endpoint
 from streams.engine.reading import Reader
 from streams.web import problems
 from streams.web.answers import NotHeld
@@ -26,6 +27,8 @@ from streams.web.gathering import INTERNAL_CLEANUP, INTERNAL_LIST, Gathering
 from streams.web.problems import Problem
 from streams.web.queries import parse_listing, parse_partitions, parse_stats, single_values
 from streams.web.statistics import INTERNAL_STATS, Statistics, unpacked
+from streams.web.webhooks import INTERNAL_REPLAY, INTERNAL_WEBHOOKS, Webhooks
+from tables.webhooks import WebhookTables
 
 __all__ = ["mount"]
 
@@ -42,12 +45,19 @@ def mount(
     retention_ms: int,
     now: Callable[[], int],
     kept: Kept,
+    sent: WebhookTables,
+    known: Mapping[str, Endpoint],
 ) -> Statistics:
-    """Put the views on an aiohttp application that has not started; return what answers about statistics."""
+    """Put the views on an aiohttp application that has not started; return what answers about statistics.
+
+    Args:
+        known: all endpoints, as this worker knows them.
+    """
     asking = Asking()
     gathering = Gathering(reader, tables.deliveries, asking)
     commands = Commands(doing, reader, gathering)
     endpoints = Endpoints(kept, doing, reader, gathering, now)
+    webhooks = Webhooks(sent, known, doing, reader, gathering)
     statistics = Statistics(reader, tables, gathering.scatter, retention_ms, now)
     views = Views(reader, gathering, statistics)
     application.middlewares.append(views.explain)
@@ -77,7 +87,13 @@ def mount(
             web.delete("/v1/endpoints/{endpointId:[^/]+}", endpoints.remove),
             web.post("/v1/endpoints/{endpointId:[^/]+}/ping", endpoints.ping),
             web.post("/v1/endpoints/{endpointId:[^/]+}/rotate", endpoints.rotate),
+            web.post("/v1/endpoints/{endpointId:[^/]+}/replay", webhooks.replay),
+            web.get("/v1/webhooks", webhooks.listing),
+            web.get("/v1/webhooks/{eventId:[^/]+}", webhooks.one),
+            web.post("/v1/webhooks/{eventId:[^/]+}/resend", webhooks.resend),
             web.get(INTERNAL_ENDPOINTS, endpoints.listing_part),
+            web.get(INTERNAL_WEBHOOKS, webhooks.listing_part),
+            web.post(INTERNAL_REPLAY, webhooks.replay_part),
             web.post(INTERNAL_CLEANUP, commands.clean_up_part),
             web.get(INTERNAL_LIST, views.messages_part),
             web.get(INTERNAL_STATS, views.stats_part),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agents.shared import telling
 from agents.timers import attempt, now_ms
 from agents.timers import clean_up as clean_up_here
 from agents.timers import produce as produce_requests
@@ -49,6 +50,8 @@ statistics = mount(
     lifetimes.retention_ms,
     now_ms,
     Kept(endpoints, settings.secret_keys, settings.webhook_allow, Poster(settings.webhook_allow)),
+    telling.tables,
+    telling.routing.endpoints,
 )
 judging = Judging(
     app.reader,

@@ -13,7 +13,7 @@ import msgspec
 from agents.counting import Counting
 from agents.flows import Flow, RequestFlow, StatusFlow, Tables, WebhookFlow
 from agents.publishing import Publishing
-from agents.telling import Telling, WebhookTables
+from agents.telling import Telling
 from streams.domain.delivery import Delivery
 from streams.domain.lifetimes import Lifetimes
 from streams.domain.routing import Routing
@@ -51,6 +51,7 @@ from tables.formats import (
     WEBHOOK_SENDINGS,
     pending_rows,
 )
+from tables.webhooks import WebhookTables
 
 NOON = 1_795_435_200_000
 

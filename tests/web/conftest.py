@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -12,8 +12,15 @@ def data() -> Data:
     return Data()
 
 
-@pytest.fixture
-async def group(data: Data) -> AsyncIterator[Group]:
+@asynccontextmanager
+async def start_group(data: Data) -> AsyncIterator[Group]:
+    """Workers over some data, gone afterwards."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(aiohttp.ClientSession())
         yield Group(stack, client, data)
+
+
+@pytest.fixture
+async def group(data: Data) -> AsyncIterator[Group]:
+    async with start_group(data) as group:
+        yield group

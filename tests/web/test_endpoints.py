@@ -83,6 +83,7 @@ async def test_an_endpoint_is_kept_and_shown_by_any_worker(registry: Registry) -
             "kmsgHeaders": False,
             "createdAt": CREATED,
             "updatedAt": CREATED,
+            "failingSince": None,
         }
         for _ in registry.workers:
             reply = await registry.call("GET", f"/{made['id']}")

@@ -119,6 +119,8 @@ async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
         RETENTION_MS,
         lambda: NOW,
         kept,
+        TABLES.telling.tables,
+        TABLES.telling.routing.endpoints,
     )
     server.cors  # noqa: B018 - Faust sets it up before it starts the server
     server.init_server()

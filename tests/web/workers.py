@@ -46,6 +46,7 @@ class Data:
 
     def __init__(self, partitions: int = PARTITIONS, tables: Tables = TABLES) -> None:
         self.partitions = partitions
+        self.tables = tables
         self.parts = [Partition(number, partitions, tables=tables) for number in range(partitions)]
 
     def table(self, table: Table, partition: int) -> dict[bytes, bytes]:
@@ -212,7 +213,8 @@ class Produced:
             raise ConnectionError("the secret address of the broker")
         self.records.append((stream, key, json.loads(value), partition))
         if self.applied is not None:
-            part = self.applied.parts[partition].ask(Record(value, key, NOW, headers))
+            part, applied = self.applied.parts[partition], Record(value, key, NOW, headers)
+            part.hear(applied) if stream == "webhooks" else part.ask(applied)
             self.calls.tell(part.told)
         if self.outcome is not None:
             self.calls.tell([(token, self.outcome) for _, token in headers])
@@ -301,7 +303,18 @@ class Group:
         doing = Doing(worker.produced.take, worker.produced.clean_up, worker.produced.calls)
         allowed = networks_of("10.1.0.0/16,127.0.0.2")
         kept = Kept(TABLES.endpoints, self.sealer, allowed, Poster(allowed))
-        mount(application, worker.reader, STATS_TABLES, doing, RETENTION_MS, lambda: NOW, kept)
+        telling = self.data.tables.telling
+        mount(
+            application,
+            worker.reader,
+            STATS_TABLES,
+            doing,
+            RETENTION_MS,
+            lambda: NOW,
+            kept,
+            telling.tables,
+            telling.routing.endpoints,
+        )
         return application
 
 
