@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -158,6 +158,7 @@ class Cluster:
     unit_records: int = 200  # many transactions, so that faults find one in flight
     standbys: int = 0
     ages: Ages = FOR_EVER
+    extra: Mapping[str, str] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -186,6 +187,7 @@ class Cluster:
             "TRACKER_RETENTION": f"{self.ages.retention_ms}ms",
             "TRACKER_SWEEP_INTERVAL": "500ms",
             "PYTHONUNBUFFERED": "1",
+            **self.extra,
         }
 
     @property
