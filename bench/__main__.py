@@ -122,10 +122,18 @@ def due_alone(json_path: Path | None, messages: int, rate: int, seconds: float) 
 @bench.command("webhooks")
 @click.option("--callbacks", type=click.IntRange(1_000), default=300_000, show_default=True)
 @click.option("--rounds", "round_count", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="Beside bad receivers.")
 @click.pass_obj
-def webhooks_alone(json_path: Path | None, callbacks: int, round_count: int) -> None:
-    """Webhooks to local receivers while callbacks flow, and what the lanes notice of it."""
-    single("webhooks", lambda url: webhooks.measure(url, callbacks, round_count, say), json_path)
+def webhooks_alone(json_path: Path | None, callbacks: int, round_count: int, seconds: float) -> None:
+    """Webhooks to local receivers while callbacks flow, and what the lanes and others notice of it."""
+    with broker() as url:
+        flow = webhooks.lanes(url, callbacks, round_count, say)
+        others = webhooks.others(url, seconds, say)
+    out = reports.console()
+    out.print(reports.heading(reports.machine()))
+    out.print(reports.plain("webhooks while callbacks flow", flow))
+    out.print(reports.plain("18 receivers beside two bad ones", others))
+    keep(json_path, {"machine": reports.machine(), "webhooks": flow, "others": others})
 
 
 def single(name: str, measure: Any, json_path: Path | None) -> None:

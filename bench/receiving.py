@@ -1,21 +1,31 @@
-"""A receiver that costs little: it answers every POST with 204, and GET with how many came."""
+"""A receiver that costs little: it answers every POST with 204, and GET with what came and how late.
+
+``python -m bench.receiving PORT… [--slow PORT…]``; the slow ones take a request and never answer.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
+import json
+import time
+from datetime import datetime
 from typing import cast
 
 import uvloop
 
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 LENGTH = b"content-length: "
+TIMESTAMP = b'"timestamp":"'
+TIME_BYTES = len("2026-11-23T09:00:00.123Z")
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 class Receiver(asyncio.Protocol):
     """One connection, kept; requests one after the other."""
 
     taken = 0
+    delays_ms: list[float] = []  # noqa: RUF012 - of all connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's is no asyncio.Transport
@@ -30,20 +40,45 @@ class Receiver(asyncio.Protocol):
             length = 0 if found < 0 else int(head[found + len(LENGTH) :].split(b"\r\n", 1)[0])
             if len(self._read) < end + 4 + length:
                 return
-            self._read = self._read[end + 4 + length :]
-            if head.startswith(b"get"):
-                said = b"%d" % Receiver.taken
-                self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
-            else:
-                Receiver.taken += 1
-                self._transport.write(ANSWER)
+            body, self._read = self._read[end + 4 : end + 4 + length], self._read[end + 4 + length :]
+            self._answer(head, body)
+
+    def _answer(self, head: bytes, body: bytes) -> None:
+        if head.startswith(b"get"):
+            said = json.dumps(figures()).encode()
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
+            return
+        Receiver.taken += 1
+        Receiver.delays_ms.append(time.time() * 1000 - told_at(body))
+        self._transport.write(ANSWER)
 
 
-async def main(ports: list[int]) -> None:
+class Slow(asyncio.Protocol):
+    """Reads, and says nothing."""
+
+
+def told_at(body: bytes) -> float:
+    """When the event happened that a webhook tells of, ms."""
+    begin = body.index(TIMESTAMP) + len(TIMESTAMP)
+    return datetime.fromisoformat(body[begin : begin + TIME_BYTES].decode()).timestamp() * 1000
+
+
+def figures() -> dict[str, float]:
+    delays = sorted(Receiver.delays_ms)
+    quantiles = {name: delays[int(share * (len(delays) - 1))] for name, share in QUANTILES.items() if delays}
+    return {"taken": Receiver.taken, **quantiles}
+
+
+async def main(ports: list[int], slow: list[int]) -> None:
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(Receiver, "127.0.0.1", port) for port in ports]
+    servers += [await loop.create_server(Slow, "127.0.0.1", port) for port in slow]
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":
-    uvloop.run(main([int(port) for port in sys.argv[1:]]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ports", type=int, nargs="+")
+    parser.add_argument("--slow", type=int, nargs="*", default=[])
+    given = parser.parse_args()
+    uvloop.run(main(given.ports, given.slow))

@@ -1,4 +1,4 @@
-"""Webhooks while callbacks flow: how many a second, and how much slower the lanes are for it."""
+"""Webhooks while callbacks flow: how many a second, and what lanes and other receivers notice of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ import tempfile
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import latency
 from bench.brokers import callbacks, fill_topics, fresh_place, make_topics, same_topics
 from bench.ours import BenchFailed, until_processed, until_ready, worker
+from bench.soak import slope
 from streams.demo.places import Place
-from streams.demo.readings import Metrics, fetch
+from streams.demo.producing import bootstrap_servers
+from streams.demo.readings import Metrics, fetch_json
 from streams.demo.traffic import ROUTES
 from streams.kafka.probe import free_port
 
+Figures = dict[str, Any]
+
 EVENTS = ["message.read", "message.failed"]
-"""Of the traffic one event in fourteen; as many webhooks as can be sent while the lanes work."""
+"""Of the traffic's events; as many webhooks as can be sent while the lanes work."""
 
 ENVIRONMENT = {
     "TRACKER_SECRET_KEYS": f"bench:{b64encode(bytes(32)).decode()}",
@@ -31,8 +36,11 @@ ENVIRONMENT = {
 }
 SENT_WITHIN_S = 120.0
 
+GOOD, EVENTS_PER_S = 18, 50
+"""Good receivers beside a slow one and one that is not there; each of the 20 gets every event."""
 
-def measure(url: str, count: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+
+def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figures:
     """Let workers process the same callbacks with and without endpoints that want some of their events.
 
     Returns: medians; `lanes_ratio` of the rounds' own ratios. `sent_per_s_meanwhile` is what had come to the
@@ -41,25 +49,32 @@ def measure(url: str, count: int, rounds: int, say: Callable[[str], None]) -> di
     place = fresh_place("webhooks")
     make_topics(url, place)
     groups = [same_topics(place, str(number)) for number in range(rounds)]
-    with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name, receivers() as ports:
+    with (
+        tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name,
+        receivers(len(ROUTES)) as ports,
+    ):
         for group in groups:
             data_dir = Path(name) / group.app_id
             with worker(url, group, data_dir=data_dir, environment=ENVIRONMENT) as process:
                 until_ready(process)
                 for port, (provider, channel) in zip(ports, ROUTES, strict=True):
-                    register(process.url, port, provider, channel)
+                    register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
         say(f"filling {count:,} callbacks")
         fill_topics(url, place, callbacks(count, "adjacent"))
         taken: list[dict[str, float]] = []
         for number, group in enumerate(groups):
-            without = drained(url, same_topics(place, f"{number}-bare"), count, Path(name) / f"bare-{number}")
-            figures = drained(url, group, count, Path(name) / group.app_id, ports)
+            bare = same_topics(place, f"{number}-bare"), Path(name) / f"bare-{number}"
+            own = group, Path(name) / group.app_id
+            # who is first changes: the machine may be faster at one time than at another
+            if number % 2:
+                figures, without = drained(url, *own, count, ports), drained(url, *bare, count)
+            else:
+                without, figures = drained(url, *bare, count), drained(url, *own, count, ports)
             figures["without_per_s"] = without["per_s"]
             figures["lanes_ratio"] = figures["per_s"] / without["per_s"]
             taken.append(figures)
-            say(
-                f"round {number + 1}: " + ", ".join(f"{what} {value:,.2f}" for what, value in figures.items())
-            )
+            told = ", ".join(f"{what} {value:,.2f}" for what, value in figures.items())
+            say(f"round {number + 1}: {told}")
     return {
         "callbacks": count,
         "endpoints": len(ports),
@@ -67,15 +82,53 @@ def measure(url: str, count: int, rounds: int, say: Callable[[str], None]) -> di
     }
 
 
+def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
+    """Tell 20 endpoints of every event, two of which are bad: how late are the others told, in ms.
+
+    Memory is the worker's and its sender's, sampled over the second half.
+    """
+    place = fresh_place("webhooks-others")
+    make_topics(url, place)
+    slow, nobody = free_port(), free_port()
+    samples: list[tuple[int, int]] = []
+    with receivers(GOOD, [slow]) as ports, worker(url, place, environment=ENVIRONMENT) as process:
+        until_ready(process)
+        for port in (*ports, slow, nobody):
+            register(process.url, port, events=["status.updated"])
+        say(f"{EVENTS_PER_S} events a second to {GOOD + 2} endpoints for {seconds:g} s")
+        began, produced = time.monotonic(), 0
+        while (left := began + seconds - time.monotonic()) > 0:
+            step = min(5.0, left)
+            name = f"hooks-{len(samples)}"
+            produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
+            samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
+        deadline = time.monotonic() + SENT_WITHIN_S
+        while (found := fetch_json(f"http://127.0.0.1:{ports[0]}/") or {"taken": 0})[
+            "taken"
+        ] < produced * GOOD:
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"{found['taken']:,} of {produced * GOOD:,} have come")
+            time.sleep(0.1)
+    half = samples[len(samples) // 2 :]
+    return {
+        "events": produced,
+        "webhooks_to_good_ones": found["taken"],
+        **{f"{name}_ms": found[name] for name in ("p50", "p90", "p99", "max")},
+        "half_bytes": half[0][1],
+        "end_bytes": half[-1][1],
+        "bytes_per_minute": slope(half) * 60,
+    }
+
+
 @contextlib.contextmanager
-def receivers() -> Iterator[list[int]]:
-    """The ports of one receiver for each endpoint."""
-    ports = [free_port() for _ in ROUTES]
-    command = [sys.executable, "-m", "bench.receiving", *map(str, ports)]
+def receivers(count: int, slow: Sequence[int] = ()) -> Iterator[list[int]]:
+    """The ports of so many receivers, all of one process."""
+    ports = [free_port() for _ in range(count)]
+    command = [sys.executable, "-m", "bench.receiving", *map(str, ports), "--slow", *map(str, slow)]
     process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 10
-        while fetch(f"http://127.0.0.1:{ports[-1]}/") is None:
+        while fetch_json(f"http://127.0.0.1:{ports[-1]}/") is None:
             if time.monotonic() > deadline:
                 raise BenchFailed("the receivers did not start")
             time.sleep(0.05)
@@ -85,14 +138,9 @@ def receivers() -> Iterator[list[int]]:
         process.wait(10)
 
 
-def register(url: str, port: int, provider: str, channel: str) -> None:
-    """Have the events of a route sent to a receiver."""
-    said = {
-        "url": f"http://127.0.0.1:{port}/",
-        "events": EVENTS,
-        "providers": [provider],
-        "channels": [channel],
-    }
+def register(url: str, port: int, **filters: Any) -> None:
+    """Have some events sent to a receiver."""
+    said = {"url": f"http://127.0.0.1:{port}/", **filters}
     request = urllib.request.Request(
         f"{url}/v1/endpoints", json.dumps(said).encode(), {"Content-Type": "application/json"}
     )
@@ -101,7 +149,7 @@ def register(url: str, port: int, provider: str, channel: str) -> None:
 
 
 def drained(
-    url: str, place: Place, count: int, data_dir: Path, ports: list[int] | None = None
+    url: str, place: Place, data_dir: Path, count: int, ports: list[int] | None = None
 ) -> dict[str, float]:
     """What a worker does with callbacks that lie ready, and with the webhooks that come of them."""
     before = received(ports)
@@ -135,4 +183,4 @@ def drained(
 
 def received(ports: list[int] | None) -> int:
     """How many webhooks have come, to all receivers: they are one process."""
-    return 0 if ports is None else int(fetch(f"http://127.0.0.1:{ports[0]}/") or 0)
+    return 0 if ports is None else int((fetch_json(f"http://127.0.0.1:{ports[0]}/") or {"taken": 0})["taken"])
