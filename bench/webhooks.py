@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "TRACKER_WEBHOOK_ALLOW": "127.0.0.1",
 }
 SENT_WITHIN_S = 120.0
+WANTED = len(ROUTES)
+"""Endpoints, one for each provider and channel."""
 
 GOOD, EVENTS_PER_S = 18, 50
 """Good receivers beside a slow one and one that is not there; each of the 20 gets every event."""
@@ -46,30 +48,30 @@ def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figu
     Returns: medians; `lanes_ratio` of the rounds' own ratios. `sent_per_s_meanwhile` is what had come to the
         receivers when the lanes were through, by the time that they took.
     """
-    place = fresh_place("webhooks")
+    place, bare = fresh_place("webhooks"), fresh_place("without-webhooks")
     make_topics(url, place)
     groups = [same_topics(place, str(number)) for number in range(rounds)]
-    with (
-        tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name,
-        receivers(len(ROUTES)) as ports,
-    ):
-        for group in groups:
-            data_dir = Path(name) / group.app_id
-            with worker(url, group, data_dir=data_dir, environment=ENVIRONMENT) as process:
+    with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name, receivers(WANTED) as ports:
+        for number, group in enumerate(groups):
+            with worker(url, group, data_dir=Path(name) / group.app_id, environment=ENVIRONMENT) as process:
                 until_ready(process)
-                for port, (provider, channel) in zip(ports, ROUTES, strict=True):
-                    register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
-        say(f"filling {count:,} callbacks")
-        fill_topics(url, place, callbacks(count, "adjacent"))
+                if not number:
+                    for port, (provider, channel) in zip(ports, ROUTES, strict=True):
+                        register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
+                # the others read the same requests
+                until_processed(process, WANTED)
+        say(f"filling {count:,} callbacks, twice")
+        for one in (place, bare):
+            fill_topics(url, one, callbacks(count, "adjacent"))
         taken: list[dict[str, float]] = []
         for number, group in enumerate(groups):
-            bare = same_topics(place, f"{number}-bare"), Path(name) / f"bare-{number}"
-            own = group, Path(name) / group.app_id
+            without_hooks = same_topics(bare, str(number)), Path(name) / f"bare-{number}", count
+            with_hooks = group, Path(name) / group.app_id, count, ports
             # who is first changes: the machine may be faster at one time than at another
             if number % 2:
-                figures, without = drained(url, *own, count, ports), drained(url, *bare, count)
+                figures, without = drained(url, *with_hooks), drained(url, *without_hooks)
             else:
-                without, figures = drained(url, *bare, count), drained(url, *own, count, ports)
+                without, figures = drained(url, *without_hooks), drained(url, *with_hooks)
             figures["without_per_s"] = without["per_s"]
             figures["lanes_ratio"] = figures["per_s"] / without["per_s"]
             taken.append(figures)
