@@ -48,25 +48,22 @@ def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figu
     Returns: medians; `lanes_ratio` of the rounds' own ratios. `sent_per_s_meanwhile` is what had come to the
         receivers when the lanes were through, by the time that they took.
     """
-    place, bare = fresh_place("webhooks"), fresh_place("without-webhooks")
-    make_topics(url, place)
-    groups = [same_topics(place, str(number)) for number in range(rounds)]
+    bare = fresh_place("without-webhooks")
+    places = [fresh_place(f"webhooks-{number}") for number in range(rounds)]
     with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name, receivers(WANTED) as ports:
-        for number, group in enumerate(groups):
-            with worker(url, group, data_dir=Path(name) / group.app_id, environment=ENVIRONMENT) as process:
+        for place in places:
+            make_topics(url, place)
+            with worker(url, place, data_dir=Path(name) / place.app_id, environment=ENVIRONMENT) as process:
                 until_ready(process)
-                if not number:
-                    for port, (provider, channel) in zip(ports, ROUTES, strict=True):
-                        register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
-                # the others read the same requests
-                until_processed(process, WANTED)
-        say(f"filling {count:,} callbacks, twice")
-        for one in (place, bare):
-            fill_topics(url, one, callbacks(count, "adjacent"))
+                for port, (provider, channel) in zip(ports, ROUTES, strict=True):
+                    register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
+        for number, place in enumerate((bare, *places)):
+            say(f"filling {count:,} callbacks, {number + 1} of {rounds + 1} times")
+            fill_topics(url, place, callbacks(count, "adjacent"))
         taken: list[dict[str, float]] = []
-        for number, group in enumerate(groups):
+        for number, place in enumerate(places):
             without_hooks = same_topics(bare, str(number)), Path(name) / f"bare-{number}", count
-            with_hooks = group, Path(name) / group.app_id, count, ports
+            with_hooks = place, Path(name) / place.app_id, count, ports
             # who is first changes: the machine may be faster at one time than at another
             if number % 2:
                 figures, without = drained(url, *with_hooks), drained(url, *without_hooks)
