@@ -12,7 +12,7 @@ import contextlib
 import heapq
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -145,11 +145,15 @@ class Flight:
     said: Attempted | Abandon | None = None
 
 
+#: An attempt that begins: the queue whose first it is of, ids of endpoint and message, the endpoint.
+Begun = tuple[Flight, Queue, str, str, Endpoint]
+
+
 @dataclass
 class Orders:
     """What a step has found to do."""
 
-    jobs: list[Job] = field(default_factory=list)
+    begun: dict[int, list[Begun]] = field(default_factory=lambda: defaultdict(list))
     abandoned: dict[int, list[Flight]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -242,8 +246,9 @@ class Dispatcher:
         for place in places:
             if place[0] in self._held and place in self._places:
                 self._dispatch(place, self._places[place], now, orders)
-        if orders.jobs:
-            self.post.post(orders.jobs)
+        jobs = [job for partition, begun in orders.begun.items() for job in self._jobs(partition, begun)]
+        if jobs:
+            self.post.post(jobs)
         for partition, flights in orders.abandoned.items():
             self._background(self._say(partition, flights))
 
@@ -280,41 +285,52 @@ class Dispatcher:
 
     def _dispatch(self, place: Place, ready: Ready, now: int, orders: Orders) -> None:
         """Begin what is due in a place, as far as there is room."""
-        partition, group = place
-        self._release(partition)
-        while (found := self._next(place, ready, now)) is not None:
-            key, queue = found
-            endpoint_id, message_id = key.decode().split("\0", 1)
-            endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
-            if endpoint is None:
-                if not self._is_gone(endpoint_id, now):
-                    self._wake(place, ready, now + UNKNOWN_MS)
+        self._release(place[0])
+        while True:
+            due = self._due(place, ready, now)
+            for number, (key, queue) in enumerate(due):
+                if not self._take(place, ready, key, queue, now, orders):
+                    ready.keys.extendleft(key for key, _ in reversed(due[number:]))
                     return
-                said = Abandon(message_id, endpoint_id)
-                orders.abandoned[partition].append(Flight(partition, key, group, said))
-            elif self._has_room(place, ready, endpoint, now):
-                self._begin(Flight(partition, key, group), queue, endpoint_id, message_id, endpoint, orders)
-            else:
+            if not due and not (ready.keys or self._refill(place, ready, now)):
+                if not self._busy[place[0]] and ready.wakes_at is None:
+                    del self._places[place]
                 return
-            ready.keys.popleft()
-            self._busy[partition][key] = None
 
-    def _next(self, place: Place, ready: Ready, now: int) -> tuple[bytes, Queue] | None:
-        """Return what is due in a place and not under way, and leave it there; None if nothing is."""
-        partition, _ = place
-        busy = self._busy[partition]
-        while ready.keys or self._refill(place, ready, now):
-            key = ready.keys[0]
-            # what is under way is noted once more when it is applied
-            queue = None if key in busy else self.reader.get(self.tables.queues, partition, key)
-            if queue is not None:
-                if queue.is_fresh or queue.due_at <= now:
-                    return key, queue
+    def _due(self, place: Place, ready: Ready, now: int) -> list[tuple[bytes, Queue]]:
+        """Take some of what is known of a place, and return what of it is due and not under way."""
+        busy, keys = self._busy[place[0]], ready.keys
+        some = dict.fromkeys(keys.popleft() for _ in range(min(len(keys), MOST_AT_ONCE)))
+        # what is under way is noted once more when it is applied
+        asked = [key for key in some if key not in busy]
+        found = self.reader.get_many(self.tables.queues, place[0], asked)
+        due = []
+        for key, queue in zip(asked, found, strict=True):
+            if queue is not None and (queue.is_fresh or queue.due_at <= now):
+                due.append((key, queue))
+            elif queue is not None:
                 self._wake(place, ready, queue.due_at)
-            ready.keys.popleft()
-        if not busy and ready.wakes_at is None:
-            del self._places[place]
-        return None
+        return due
+
+    def _take(self, place: Place, ready: Ready, key: bytes, queue: Queue, now: int, orders: Orders) -> bool:
+        """Begin an attempt; False if there is no room for it, nor for others of the place."""
+        partition, group = place
+        endpoint_id, message_id = key.decode().split("\0", 1)
+        endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
+        if endpoint is None:
+            if not self._is_gone(endpoint_id, now):
+                self._wake(place, ready, now + UNKNOWN_MS)
+                return False
+            said = Abandon(message_id, endpoint_id)
+            orders.abandoned[partition].append(Flight(partition, key, group, said))
+        elif self._has_room(place, ready, endpoint, now):
+            self._paces[group].began()
+            flight = Flight(partition, key, group)
+            orders.begun[partition].append((flight, queue, endpoint_id, message_id, endpoint))
+        else:
+            return False
+        self._busy[partition][key] = None
+        return True
 
     def _has_room(self, place: Place, ready: Ready, endpoint: Endpoint, now: int) -> bool:
         """Say whether an attempt can begin; if not, see that it is asked again when it can."""
@@ -360,28 +376,21 @@ class Dispatcher:
         """Say whether an endpoint was not known for so long that it is not just new."""
         return now - self._unknown.setdefault(endpoint_id, now) >= UNKNOWN_MS
 
-    def _begin(
-        self,
-        flight: Flight,
-        queue: Queue,
-        endpoint_id: str,
-        message_id: str,
-        endpoint: Endpoint,
-        orders: Orders,
-    ) -> None:
-        """Make a job of the first of a queue."""
-        event = queue.waiting[0]
-        told = self.reader.get(self.tables.events, flight.partition, event)
-        if told is None:
-            # a unit writes one table after the other
-            self._background(self._later(flight))
-            return
-        id_ = event_id(flight.partition, event)
-        flight.said = Attempted(message_id, id_, endpoint_id, queue.attempts + 1, 0, 0, self.chance())
-        self._numbers += 1
-        self._flights[self._numbers] = flight
-        self._paces[flight.group].began()
-        orders.jobs.append(Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body))
+    def _jobs(self, partition: int, begun: list[Begun]) -> Iterator[Job]:
+        """Make jobs of the firsts of queues."""
+        events = [queue.waiting[0] for _, queue, *_ in begun]
+        found = self.reader.get_many(self.tables.events, partition, events)
+        for (flight, queue, endpoint_id, message_id, endpoint), told in zip(begun, found, strict=True):
+            if told is None:
+                # a unit writes one table after the other
+                self._paces[flight.group].under_way -= 1
+                self._again(flight)
+                continue
+            id_ = event_id(partition, queue.waiting[0])
+            flight.said = Attempted(message_id, id_, endpoint_id, queue.attempts + 1, 0, 0, self.chance())
+            self._numbers += 1
+            self._flights[self._numbers] = flight
+            yield Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body)
 
     def done(self, results: Iterable[Done]) -> None:
         """Take what came of jobs, and say so."""
@@ -423,10 +432,6 @@ class Dispatcher:
         if flight.partition in self._held:
             place = flight.partition, flight.group
             self._wake(place, self._places.setdefault(place, Ready()), self.now() + AGAIN_MS)
-
-    async def _later(self, flight: Flight) -> None:
-        await asyncio.sleep(0)
-        self._again(flight)
 
     def _background(self, doing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(doing)

@@ -27,7 +27,7 @@ from streams.kafka.probe import free_port
 
 Figures = dict[str, Any]
 
-EVENTS = ["message.read", "message.failed"]
+EVENTS = ["message.read", "message.clicked", "message.failed"]
 """Of the traffic's events; as many webhooks as can be sent while the lanes work."""
 
 ENVIRONMENT = {

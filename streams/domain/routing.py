@@ -36,6 +36,7 @@ class Routing:
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
         self._routes: dict[tuple[str | None, ...], tuple[Route, ...]] = {}
+        self._wanted: dict[tuple[str, Status | None], bool] = {}
 
     def __bool__(self) -> bool:
         """Whether there is any endpoint."""
@@ -53,6 +54,16 @@ class Routing:
         else:
             self._endpoints[endpoint_id] = endpoint
         self._routes.clear()
+        self._wanted.clear()
+
+    def may_want(self, type_: str, reached: Status | None) -> bool:
+        """Say whether any endpoint wants such events, of whatever message: mostly that is all to be asked."""
+        known = self._wanted.get((type_, reached))
+        if known is None:
+            names = names_of(type_, reached)
+            known = any(is_wanted(endpoint.events, names) for endpoint in self._endpoints.values())
+            self._wanted[type_, reached] = known
+        return known
 
     def routes(
         self,

@@ -196,6 +196,12 @@ class TableReader:
         stored = self._store(table, partition).read_many([key])[0]
         return None if stored is None else table.format.decode(stored)
 
+    def get_many(self, table: TableLike[V], partition: int, keys: Sequence[bytes]) -> list[V | None]:
+        """Return the stored values of some keys."""
+        decode = table.format.decode
+        found = self._store(table, partition).read_many(keys)
+        return [None if stored is None else decode(stored) for stored in found]
+
     def scan_index(
         self,
         table: TableLike[Any],

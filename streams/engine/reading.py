@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -87,6 +87,9 @@ class Reader(Protocol):
 
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
+
+    def get_many(self, table: TableLike[V], partition: int, keys: Sequence[bytes]) -> list[V | None]:
+        """Return the stored values of some keys, in their order."""
 
     def snapshot(self, table: TableLike[V], partition: int) -> TableSnapshot[V]:
         """Return `table` as it is now, and stays whatever is written; not to be kept for long."""

@@ -106,7 +106,8 @@ class View(Generic[V]):
 
     def put(self, key: bytes, value: V) -> None:
         """Store `value` under `key`."""
-        if key not in self._values:
+        # what was there matters only for what it was listed under
+        if self._format.index is not None and key not in self._values:
             self.load((key,))
         self._values[key] = value
         self._changed[key] = None

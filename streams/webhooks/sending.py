@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -12,9 +12,11 @@ from streams.domain.endpoints import Endpoint, live_secrets
 from streams.domain.times import iso
 from streams.webhooks.posting import Attempt, Poster
 from streams.webhooks.sealing import Sealer
-from streams.webhooks.signatures import key_of, kmsg_headers, standard_headers
+from streams.webhooks.signatures import Key, key_of, kmsg_headers, standard_headers
 
 __all__ = ["PING", "Sender", "body_of"]
+
+MOST_KEYS: Final = 10_000
 
 PING: Final = "endpoint.ping"
 """The type of a webhook that tells nothing: whether it arrives is the question."""
@@ -40,6 +42,7 @@ class Sender:
     poster: Poster
     sealer: Sealer
     now: Callable[[], int]
+    _keys: dict[tuple[str, bytes], Key] = field(default_factory=dict, repr=False)
 
     async def send(
         self, endpoint_id: str, endpoint: Endpoint, webhook_id: str, type_: str, body: bytes
@@ -61,13 +64,20 @@ class Sender:
     ) -> dict[str, str]:
         """Return the headers of an attempt that is made now: each has a signature of its own time."""
         now = self.now()
-        keys = [
-            key_of(self.sealer.open(secret.sealed, endpoint_id).decode())
-            for secret in live_secrets(endpoint.secrets, now)
-        ]
+        keys = [self._key(endpoint_id, secret.sealed) for secret in live_secrets(endpoint.secrets, now)]
         given: dict[str, str] = {}
         if endpoint.headers is not None:
             given = msgspec.json.decode(self.sealer.open(endpoint.headers, endpoint_id), type=dict[str, str])
         ours = standard_headers(keys, webhook_id, now // 1000, body)
         kmsg = kmsg_headers(keys, webhook_id, type_, now // 1000, body) if endpoint.kmsg_headers else {}
         return given | kmsg | ours
+
+    def _key(self, endpoint_id: str, sealed: bytes) -> Key:
+        """Return what a secret signs with; opened once."""
+        key = self._keys.get((endpoint_id, sealed))
+        if key is None:
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            key = key_of(self.sealer.open(sealed, endpoint_id).decode())
+            self._keys[endpoint_id, sealed] = key
+        return key

@@ -136,6 +136,9 @@ class MemoryReader:
         self.after_read()
         return None if stored is None else table.format.decode(stored)
 
+    def get_many(self, table: Any, partition: int, keys: Sequence[bytes]) -> list[Any]:
+        return [self.get(table, partition, key) for key in keys]
+
     def snapshot(self, table: Any, partition: int) -> TableSnapshot[Any]:
         return TableSnapshot(dict(self._read(table, partition)), table.format)
 
