@@ -137,12 +137,19 @@ class Ready:
 
 @dataclass
 class Flight:
-    """A queue that is under way, and what will be said of it."""
+    """A queue that is under way, and what will be said of it.
+
+    Attributes:
+        offset: where that lies; None: nowhere yet.
+        is_noted: whether the queue was said to be due meanwhile.
+    """
 
     partition: int
     key: bytes
     group: bytes
     said: Attempted | Abandon | None = None
+    offset: int | None = None
+    is_noted: bool = False
 
 
 #: An attempt that begins: the queue whose first it is of, ids of endpoint and message, the endpoint.
@@ -183,8 +190,8 @@ class Dispatcher:
     _wakes: list[tuple[int, Place]] = field(default_factory=list)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
-    # by partition, queues that are not sent now, with the offset of what came of it; None: not known yet
-    _busy: dict[int, dict[bytes, int | None]] = field(default_factory=lambda: defaultdict(dict))
+    # by partition, queues that are not sent now: what came of them is not applied yet
+    _busy: dict[int, dict[bytes, Flight]] = field(default_factory=lambda: defaultdict(dict))
     _stands: dict[int, int] = field(default_factory=dict)
     _turn: int = 0
     _unknown: dict[str, int] = field(default_factory=dict)
@@ -208,6 +215,7 @@ class Dispatcher:
 
     def note(self, partition: int, due: Iterable[Hashable]) -> None:
         """Take what a lane has made due; each a group and a queue's key."""
+        self._release(partition)
         found: Any
         for found in due:
             group, key = found
@@ -265,7 +273,7 @@ class Dispatcher:
             # what is under way since before is known by its flight
             for flight in self._flights.values():
                 if flight.partition == partition:
-                    self._busy[partition][flight.key] = None
+                    self._busy[partition][flight.key] = flight
             for group in self._groups(partition):
                 place = partition, group
                 self._places.setdefault(place, Ready()).more = True
@@ -301,7 +309,8 @@ class Dispatcher:
         """Take some of what is known of a place, and return what of it is due and not under way."""
         busy, keys = self._busy[place[0]], ready.keys
         some = dict.fromkeys(keys.popleft() for _ in range(min(len(keys), MOST_AT_ONCE)))
-        # what is under way is noted once more when it is applied
+        for key in some.keys() & busy.keys():
+            busy[key].is_noted = True
         asked = [key for key in some if key not in busy]
         found = self.reader.get_many(self.tables.queues, place[0], asked)
         due = []
@@ -321,15 +330,15 @@ class Dispatcher:
             if not self._is_gone(endpoint_id, now):
                 self._wake(place, ready, now + UNKNOWN_MS)
                 return False
-            said = Abandon(message_id, endpoint_id)
-            orders.abandoned[partition].append(Flight(partition, key, group, said))
+            flight = Flight(partition, key, group, Abandon(message_id, endpoint_id))
+            orders.abandoned[partition].append(flight)
         elif self._has_room(place, ready, endpoint, now):
             self._paces[group].began()
             flight = Flight(partition, key, group)
             orders.begun[partition].append((flight, queue, endpoint_id, message_id, endpoint))
         else:
             return False
-        self._busy[partition][key] = None
+        self._busy[partition][key] = flight
         return True
 
     def _has_room(self, place: Place, ready: Ready, endpoint: Endpoint, now: int) -> bool:
@@ -440,7 +449,6 @@ class Dispatcher:
 
     async def _say(self, partition: int, flights: list[Flight]) -> None:
         """Produce what came of attempts; their queues wait until that is applied."""
-        busy = self._busy[partition]
         records: list[Output] = [
             (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
             for flight in flights
@@ -454,18 +462,27 @@ class Dispatcher:
                 self._again(flight)
             return
         for flight in flights:
-            if flight.key in busy:
-                busy[flight.key] = offset
+            flight.offset = offset
+        if self.stand(partition) > offset:
+            self._free(partition, flights)
 
     def _release(self, partition: int) -> None:
         """Let go of what is applied."""
         stand = self.stand(partition)
-        if stand == self._stands.get(partition):
-            return
-        self._stands[partition] = stand
+        if stand != self._stands.get(partition):
+            self._stands[partition] = stand
+            flights = self._busy[partition].values()
+            self._free(partition, [f for f in flights if f.offset is not None and f.offset < stand])
+
+    def _free(self, partition: int, flights: Iterable[Flight]) -> None:
+        """Let queues be sent that were under way, if they are due again."""
         busy = self._busy[partition]
-        for key in [key for key, offset in busy.items() if offset is not None and offset < stand]:
-            del busy[key]
+        for flight in flights:
+            if busy.get(flight.key) is not flight:
+                continue
+            del busy[flight.key]
+            if flight.is_noted:
+                self.note(partition, [(flight.group, flight.key)])
 
 
 def _fill(said: Attempted, result: Done) -> None:
