@@ -12,7 +12,7 @@ import contextlib
 import heapq
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -196,6 +196,8 @@ class Dispatcher:
     _turn: int = 0
     _unknown: dict[str, int] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    # by partition, what came of attempts while something is being produced there
+    _unsaid: dict[int, list[Flight]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -258,7 +260,7 @@ class Dispatcher:
         if jobs:
             self.post.post(jobs)
         for partition, flights in orders.abandoned.items():
-            self._background(self._say(partition, flights))
+            self._say(partition, flights)
 
     def _follow_the_group(self) -> None:
         """Begin with the partitions that have come, and let go of those that went."""
@@ -415,7 +417,7 @@ class Dispatcher:
             ended[flight.partition].append(flight)
         self._open({flight.group for flights in ended.values() for flight in flights})
         for partition, flights in ended.items():
-            self._background(self._say(partition, flights))
+            self._say(partition, flights)
         self._woken.set()
 
     def lost(self) -> None:
@@ -442,29 +444,37 @@ class Dispatcher:
             place = flight.partition, flight.group
             self._wake(place, self._places.setdefault(place, Ready()), self.now() + AGAIN_MS)
 
-    def _background(self, doing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(doing)
+    def _say(self, partition: int, flights: Iterable[Flight]) -> None:
+        """Have it produced what came of attempts; one batch after the other, or they would push each other."""
+        waiting = self._unsaid.get(partition)
+        if waiting is not None:
+            waiting.extend(flights)
+            return
+        self._unsaid[partition] = list(flights)
+        task = asyncio.get_running_loop().create_task(self._say_all(partition))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _say(self, partition: int, flights: list[Flight]) -> None:
-        """Produce what came of attempts; their queues wait until that is applied."""
-        records: list[Output] = [
-            (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
-            for flight in flights
-            if flight.said is not None
-        ]
-        try:
-            offset = await self.produce(partition, records)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
-            for flight in flights:
-                self._again(flight)
-            return
-        for flight in flights:
-            flight.offset = offset
-        if self.stand(partition) > offset:
-            self._free(partition, flights)
+    async def _say_all(self, partition: int) -> None:
+        while flights := self._unsaid[partition]:
+            self._unsaid[partition] = []
+            records: list[Output] = [
+                (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
+                for flight in flights
+                if flight.said is not None
+            ]
+            try:
+                offset = await self.produce(partition, records)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
+                for flight in flights:
+                    self._again(flight)
+            else:
+                for flight in flights:
+                    flight.offset = offset
+                if self.stand(partition) > offset:
+                    self._free(partition, flights)
+        del self._unsaid[partition]
 
     def _release(self, partition: int) -> None:
         """Let go of what is applied."""
