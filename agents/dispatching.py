@@ -52,7 +52,7 @@ THROTTLED_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 3_600_000
 AGAIN_MS: Final = 1_000
 LOOK_S: Final = 0.25
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.01
 
 #: Where what is due is found: a partition, and what stands for an endpoint in the index.
 Place = tuple[int, bytes]
@@ -152,18 +152,6 @@ class Flight:
     is_noted: bool = False
 
 
-#: An attempt that begins: the queue whose first it is of, ids of endpoint and message, the endpoint.
-Begun = tuple[Flight, Queue, str, str, Endpoint]
-
-
-@dataclass
-class Orders:
-    """What a step has found to do."""
-
-    begun: dict[int, list[Begun]] = field(default_factory=lambda: defaultdict(list))
-    abandoned: dict[int, list[Flight]] = field(default_factory=lambda: defaultdict(list))
-
-
 @dataclass
 class Dispatcher:
     """Hands to the sender what is due in the partitions that this worker holds.
@@ -252,15 +240,13 @@ class Dispatcher:
         if not self._dirty or not self.post.is_there:
             return
         places, self._dirty = list(self._dirty), {}
-        orders = Orders()
+        chosen: dict[int, list[Flight]] = defaultdict(list)
         for place in places:
             if place[0] in self._held and place in self._places:
-                self._dispatch(place, self._places[place], now, orders)
-        jobs = [job for partition, begun in orders.begun.items() for job in self._jobs(partition, begun)]
+                chosen[place[0]] += self._choose(place, self._places[place], now)
+        jobs = [job for partition, flights in chosen.items() for job in self._jobs(partition, flights, now)]
         if jobs:
             self.post.post(jobs)
-        for partition, flights in orders.abandoned.items():
-            self._say(partition, flights)
 
     def _follow_the_group(self) -> None:
         """Begin with the partitions that have come, and let go of those that went."""
@@ -293,69 +279,87 @@ class Dispatcher:
                 after = kind + group + b"\xff" * 8
         return groups
 
-    def _dispatch(self, place: Place, ready: Ready, now: int, orders: Orders) -> None:
-        """Begin what is due in a place, as far as there is room."""
-        self._release(place[0])
-        while True:
-            due = self._due(place, ready, now)
-            for number, (key, queue) in enumerate(due):
-                if not self._take(place, ready, key, queue, now, orders):
-                    ready.keys.extendleft(key for key, _ in reversed(due[number:]))
-                    return
-            if not due and not (ready.keys or self._refill(place, ready, now)):
-                if not self._busy[place[0]] and ready.wakes_at is None:
-                    del self._places[place]
-                return
-
-    def _due(self, place: Place, ready: Ready, now: int) -> list[tuple[bytes, Queue]]:
-        """Take some of what is known of a place, and return what of it is due and not under way."""
-        busy, keys = self._busy[place[0]], ready.keys
-        some = dict.fromkeys(keys.popleft() for _ in range(min(len(keys), MOST_AT_ONCE)))
-        for key in some.keys() & busy.keys():
-            busy[key].is_noted = True
-        asked = [key for key in some if key not in busy]
-        found = self.reader.get_many(self.tables.queues, place[0], asked)
-        due = []
-        for key, queue in zip(asked, found, strict=True):
-            if queue is not None and (queue.is_fresh or queue.due_at <= now):
-                due.append((key, queue))
-            elif queue is not None:
-                self._wake(place, ready, queue.due_at)
-        return due
-
-    def _take(self, place: Place, ready: Ready, key: bytes, queue: Queue, now: int, orders: Orders) -> bool:
-        """Begin an attempt; False if there is no room for it, nor for others of the place."""
+    def _choose(self, place: Place, ready: Ready, now: int) -> Iterator[Flight]:
+        """Yield what may be begun in a place, as far as there is room."""
         partition, group = place
-        endpoint_id, message_id = key.decode().split("\0", 1)
-        endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
-        if endpoint is None:
-            if not self._is_gone(endpoint_id, now):
-                self._wake(place, ready, now + UNKNOWN_MS)
-                return False
-            flight = Flight(partition, key, group, Abandon(message_id, endpoint_id))
-            orders.abandoned[partition].append(flight)
-        elif self._has_room(place, ready, endpoint, now):
-            self._paces[group].began()
-            flight = Flight(partition, key, group)
-            orders.begun[partition].append((flight, queue, endpoint_id, message_id, endpoint))
-        else:
-            return False
-        self._busy[partition][key] = flight
-        return True
+        busy = self._busy[partition]
+        while ready.keys or self._refill(place, ready, now):
+            key = ready.keys[0]
+            if key in busy:
+                busy[key].is_noted = True
+            elif self._has_room(place, ready, key, now):
+                self._paces[group].began()
+                busy[key] = flight = Flight(partition, key, group)
+                yield flight
+            else:
+                return
+            ready.keys.popleft()
+        if not busy and ready.wakes_at is None:
+            del self._places[place]
 
-    def _has_room(self, place: Place, ready: Ready, endpoint: Endpoint, now: int) -> bool:
+    def _has_room(self, place: Place, ready: Ready, key: bytes, now: int) -> bool:
         """Say whether an attempt can begin; if not, see that it is asked again when it can."""
-        if endpoint.state != "active":
-            return False  # it is changed before it is active
+        endpoint_id = key[: key.index(0)].decode()
+        endpoint = self.routing.endpoints.get(endpoint_id)
+        rate = None
+        if endpoint is not None:
+            if endpoint.state != "active":
+                return False  # it is changed before it is active
+            rate = self._share(endpoint)
+        elif not self._is_gone(endpoint_id, now):
+            self._wake(place, ready, now + UNKNOWN_MS)
+            return False
         if len(self._flights) >= MOST_UNDER_WAY:
             self._dirty[place] = None
             return False
-        pace, rate = self._paces[place[1]], self._share(endpoint)
+        pace = self._paces[place[1]]
         if pace.room(now, rate) > 0:
             return True
         if (opens_at := pace.opens_at(now, rate)) is not None:
             self._wake(place, ready, opens_at)
         return False
+
+    def _jobs(self, partition: int, flights: list[Flight], now: int) -> Iterator[Job]:
+        """Make jobs of the firsts of queues; what is read of a partition is read together."""
+        queues = self.reader.get_many(self.tables.queues, partition, [flight.key for flight in flights])
+        due: list[tuple[Flight, Queue]] = []
+        for flight, queue in zip(flights, queues, strict=True):
+            if queue is not None and (queue.is_fresh or queue.due_at <= now):
+                due.append((flight, queue))
+            else:
+                self._drop(flight, None if queue is None else queue.due_at)
+        found = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
+        abandoned: list[Flight] = []
+        for (flight, queue), told in zip(due, found, strict=True):
+            endpoint_id, message_id = flight.key.decode().split("\0", 1)
+            endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
+            if endpoint is None:
+                self._paces[flight.group].under_way -= 1
+                flight.said = Abandon(message_id, endpoint_id)
+                abandoned.append(flight)
+            elif told is None:
+                # a unit writes one table after the other
+                self._drop(flight, now + AGAIN_MS)
+            else:
+                id_ = event_id(partition, queue.waiting[0])
+                number = queue.attempts + 1
+                flight.said = Attempted(message_id, id_, endpoint_id, number, told.at, 0, 0, self.chance())
+                self._numbers += 1
+                self._flights[self._numbers] = flight
+                yield Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body)
+        if abandoned:
+            self._say(partition, abandoned)
+
+    def _drop(self, flight: Flight, due_at: int | None) -> None:
+        """Begin no attempt after all; look again when it is due, None: never."""
+        self._paces[flight.group].under_way -= 1
+        del self._busy[flight.partition][flight.key]
+        place = flight.partition, flight.group
+        ready = self._places.setdefault(place, Ready(more=False))
+        if due_at is not None:
+            self._wake(place, ready, due_at)
+        # there was room for another
+        self._dirty[place] = None
 
     def _share(self, endpoint: Endpoint) -> float | None:
         """Return this worker's part of an endpoint's rate: that of its partitions."""
@@ -386,22 +390,6 @@ class Dispatcher:
     def _is_gone(self, endpoint_id: str, now: int) -> bool:
         """Say whether an endpoint was not known for so long that it is not just new."""
         return now - self._unknown.setdefault(endpoint_id, now) >= UNKNOWN_MS
-
-    def _jobs(self, partition: int, begun: list[Begun]) -> Iterator[Job]:
-        """Make jobs of the firsts of queues."""
-        events = [queue.waiting[0] for _, queue, *_ in begun]
-        found = self.reader.get_many(self.tables.events, partition, events)
-        for (flight, queue, endpoint_id, message_id, endpoint), told in zip(begun, found, strict=True):
-            if told is None:
-                # a unit writes one table after the other
-                self._paces[flight.group].under_way -= 1
-                self._again(flight)
-                continue
-            id_ = event_id(partition, queue.waiting[0])
-            flight.said = Attempted(message_id, id_, endpoint_id, queue.attempts + 1, 0, 0, self.chance())
-            self._numbers += 1
-            self._flights[self._numbers] = flight
-            yield Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body)
 
     def done(self, results: Iterable[Done]) -> None:
         """Take what came of jobs, and say so."""
@@ -445,7 +433,7 @@ class Dispatcher:
             self._wake(place, self._places.setdefault(place, Ready()), self.now() + AGAIN_MS)
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
-        """Have it produced what came of attempts; one batch after the other, or they would push each other."""
+        """Have produced what came of attempts; one batch after the other, or they would push each other."""
         waiting = self._unsaid.get(partition)
         if waiting is not None:
             waiting.extend(flights)

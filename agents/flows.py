@@ -470,7 +470,9 @@ class WebhookFlow(Flow[Said]):
     def handle(self, batch: Batch, unit: Unit) -> None:
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
-        for record, _, what in self._read_all(batch, tally, unit):
+        said = self._read_all(batch, tally, unit)
+        self.tables.telling.load((what for _, _, what in said if isinstance(what, Attempted)), unit)
+        for record, _, what in said:
             outcome = self._take(record, what, unit)
             unit.count(outcome)
             if record.headers:

@@ -8,7 +8,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -161,6 +161,17 @@ class Telling:
         unit.note(DUE, (group, key))
         return queue
 
+    def load(self, said: Iterable[Attempted], unit: Unit) -> None:
+        """Read together what attempts will change."""
+        queues, sendings = [], []
+        for one in said:
+            event = event_key(one.event_id)
+            if event is not None:
+                queues.append(queue_key(one.endpoint_id, one.message_id))
+                sendings.append(sending_key(event, one.endpoint_id))
+        unit.table(self.tables.queues).load(queues)
+        unit.table(self.tables.sendings).load(sendings)
+
     def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> State | None:
         """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
 
@@ -178,8 +189,7 @@ class Telling:
         sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
         sending = sendings.get(place)
         if sending is None:
-            told = unit.table(self.tables.events).get(event)
-            sending = Sending(1, said.message_id, "pending", queue.group, at if told is None else told.at)
+            sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
         schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
         state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
         sendings.put(place, sending)

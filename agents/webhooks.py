@@ -43,7 +43,7 @@ async def produce(partition: int, records: list[Output]) -> int:
 
 def stand(partition: int) -> int:
     """Return up to which offset all is applied that came of attempts."""
-    return lanes.stands().get(TP(topics.webhooks, partition), 0)
+    return lanes.stand(TP(topics.webhooks, partition))
 
 
 def told(results: list[Done]) -> None:

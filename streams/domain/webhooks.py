@@ -141,6 +141,7 @@ class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag=
 
     Attributes:
         number: of the attempt, from 1.
+        made_at: when the event was made.
         random: from 0 up to 1; decides on the jitter of the next one.
         retry_after: how long the receiver asked to be left alone.
     """
@@ -149,6 +150,7 @@ class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag=
     event_id: Text
     endpoint_id: Text
     number: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    made_at: int
     started_at: int
     duration: int
     random: float

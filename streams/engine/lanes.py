@@ -318,6 +318,11 @@ class Lanes:
             for topic, offset in lane.stands.items()
         }
 
+    def stand(self, tp: TP) -> int:
+        """Return where an input partition stands; 0 if it is not here."""
+        lane = self._lanes.get(tp.partition)
+        return 0 if lane is None else lane.stands.get(tp.topic, 0)
+
     def numbers(self) -> frozenset[int]:
         """Return the partition numbers that have an open lane."""
         return frozenset(self._lanes) if self.is_open else frozenset()

@@ -63,10 +63,11 @@ def attempted(
     message: str = "m-1",
     at: int = NOON,
     answer: int | None = 204,
+    made_at: int = NOON,
     **said: Any,
 ) -> Record:
     """What a sender says of an attempt that took 10 ms."""
-    given = {"startedAt": at - 10, "duration": 10, "random": 0.5, "status": answer}
+    given = {"madeAt": made_at, "startedAt": at - 10, "duration": 10, "random": 0.5, "status": answer}
     return record(
         message,
         receipt=at,

@@ -43,6 +43,7 @@ class Sent:
                 endpoint=endpoint,
                 message=self.messages[number],
                 at=NOW,
+                made_at=NOW + number * MINUTE_MS,
                 answer=answer,
                 body="no",
             )
