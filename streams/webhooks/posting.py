@@ -27,8 +27,6 @@ SHOWN_BYTES: Final = 1024
 CONNECT_S: Final = 5.0
 BODY_S: Final = 1.0
 
-CONNECTIONS: Final = 200
-CONNECTIONS_OF_ONE: Final = 8
 KEEP_ALIVE_S: Final = 30.0
 LONGEST_HEADER_BYTES: Final = 8_190
 USER_AGENT: Final = "delivery-tracker"
@@ -139,8 +137,8 @@ class Poster:
         connector = aiohttp.TCPConnector(
             socket_factory=guarded_sockets(self._allowed, public=scheme == "https"),
             resolver=self._resolver,
-            limit=CONNECTIONS,
-            limit_per_host=CONNECTIONS_OF_ONE,
+            # who sends says how many side by side
+            limit=0,
             keepalive_timeout=KEEP_ALIVE_S,
             ssl=True if self._tls is None else self._tls,
         )

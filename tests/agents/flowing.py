@@ -177,6 +177,7 @@ class Partition:
     changed: list[str] = field(default_factory=list)
     offsets: Counter[str] = field(default_factory=Counter)
     told: list[tuple[bytes, str]] = field(default_factory=list)
+    notes: dict[str, set[Any]] = field(default_factory=dict)
     tables: Tables = TABLES
 
     def __post_init__(self) -> None:
@@ -219,7 +220,8 @@ class Partition:
         assert sum(unit.counts.values()) == consumed
         self.counts.update(unit.counts)
         self.changed, self.told = [], unit.told
-        for table, writes in unit.changes():
+        changes, self.notes = unit.changes(), unit.notes
+        for table, writes in changes:
             for key, value, _, _ in writes:
                 stored = self.stored.setdefault(table.name, {})
                 if value is None:

@@ -1,0 +1,316 @@
+"""Rules of who is told when: the dispatcher over tables in memory, its clock and sender moved by tests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+
+from agents.dispatching import MOST_AT_ONCE, PAGE, UNKNOWN_MS, Dispatcher
+from agents.telling import DUE
+from streams.domain.endpoints import Endpoint
+from streams.domain.routing import Routing
+from streams.domain.webhooks import group_of
+from streams.engine.units import Output
+from streams.webhooks.jobs import Done, Job
+from tests.web.workers import Data, MemoryReader
+
+from .flowing import NOON, TABLES, Record, telling
+
+
+class World:
+    """One worker: tables, lanes, a sender; nothing happens by itself."""
+
+    def __init__(self, partitions: int = 2, **endpoints: Endpoint) -> None:
+        self.routing = Routing()
+        self.data = Data(partitions, TABLES._replace(telling=telling(self.routing)))
+        self.reader = MemoryReader(self.data, range(partitions))
+        self.now = NOON
+        self.jobs: list[Job] = []
+        self.is_there = True
+        self.produced: list[tuple[int, list[Output]]] = []
+        self.stands = Counter[int]()
+        self.ends = Counter[int]()
+        self.fails = 0
+        self.dispatcher = Dispatcher(
+            self.reader,
+            self.data.tables.telling.tables,
+            self.routing,
+            self,
+            self.produce,
+            lambda partition: self.stands[partition],
+            lambda: self.now,
+            lambda: 0.5,
+        )
+        for name, endpoint in endpoints.items():
+            self.know(name, endpoint)
+        self.dispatcher.step()
+
+    def know(self, name: str, endpoint: Endpoint | None) -> None:
+        self.routing.put(name, endpoint)
+        self.dispatcher.changed(name, group_of(name))
+
+    def post(self, jobs: Sequence[Job]) -> None:
+        self.jobs += jobs
+
+    async def produce(self, partition: int, records: list[Output]) -> int:
+        if self.fails:
+            self.fails -= 1
+            raise KafkaTimeoutError
+        self.produced.append((partition, records))
+        self.ends[partition] += len(records)
+        return self.ends[partition] - 1
+
+    def say(self, message: str, *statuses: Any) -> None:
+        """Have statuses of a message applied, each in a unit of its own."""
+        for status in statuses:
+            self.data.say(message, status, self.now)
+            self._tell(self.data.partition_of(message))
+
+    def _tell(self, partition: int) -> None:
+        notes = self.data.parts[partition].notes
+        self.dispatcher.note(partition, notes.get(DUE, set()))
+
+    async def answer(self, status: int | None = 204, jobs: Sequence[Job] | None = None, **said: Any) -> None:
+        """Let attempts end, all that are being made if it is not said which; and have that produced."""
+        ended = list(self.jobs if jobs is None else jobs)
+        self.jobs = [job for job in self.jobs if job not in ended]
+        self.dispatcher.done(
+            [Done(job.number, self.now, 5, status, None, "", said.get("retry_after")) for job in ended]
+        )
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def apply(self) -> None:
+        """Have the lanes apply what was produced."""
+        produced, self.produced = self.produced, []
+        for partition, records in produced:
+            part = self.data.parts[partition]
+            part.hear(*(Record(value, key, self.now) for key, value, _, _ in records))
+            self.stands[partition] += len(records)
+            self._tell(partition)
+
+    def step(self, after_ms: int = 0) -> list[str]:
+        """Let time pass and the dispatcher have its turn; return what it sends, as endpoint and event."""
+        self.now += after_ms
+        before = len(self.jobs)
+        self.dispatcher.step()
+        return [f"{job.endpoint_id} {job.webhook_id}" for job in self.jobs[before:]]
+
+
+async def test_what_is_due_is_sent_once_until_what_came_of_it_is_applied() -> None:
+    """However long the lane takes, and in the order of the events of the message."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+
+    assert world.step() == ["ep_a statuses-0-0-0"]
+    assert world.step(1_000) == []
+    await world.answer()
+    assert world.step(1_000) == []
+    world.apply()
+    assert world.step() == ["ep_a statuses-0-1-0"]
+    await world.answer()
+    world.apply()
+    assert world.step() == ["ep_a statuses-0-1-1"]
+
+
+async def test_a_lane_that_is_faster_than_the_brokers_answer_loses_nothing() -> None:
+    """What came of an attempt may be applied before its producer knows where it lies."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    world.step()
+    acknowledged = asyncio.Event()
+    produce = world.produce
+
+    async def slowly(partition: int, records: list[Output]) -> int:
+        offset = await produce(partition, records)
+        await acknowledged.wait()
+        return offset
+
+    world.dispatcher.produce = slowly
+    await world.answer()
+    world.apply()
+    assert world.step() == []
+    acknowledged.set()
+    await world.settle()
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_no_more_than_so_many_are_sent_to_an_endpoint_side_by_side() -> None:
+    """Over all partitions together; each that ends makes room for one."""
+    world = World(2, ep_a=Endpoint(), ep_b=Endpoint(events=["message.read"]))
+    for number in range(40):
+        world.say(f"m-{number}", "SENT")
+    assert len(world.step()) == MOST_AT_ONCE
+    world.say("other", "READ")
+    assert [sent.split()[0] for sent in world.step()] == ["ep_b"]
+
+    await world.answer(jobs=world.jobs[:3])
+    assert len(world.step()) == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_all_are_sent_whatever_is_slow(seed: int) -> None:
+    """Lanes, broker and receivers in any order: each event arrives at each endpoint, once, in order."""
+    chance = random.Random(seed)
+    names = [f"ep_{n}" for n in range(3)]
+    world = World(2, **{name: Endpoint() for name in names})
+    sent: list[str] = []
+    for _ in range(400):
+        what = chance.random()
+        if what < 0.3:
+            world.say(f"m-{chance.randrange(30)}", chance.choice(["SENT", "DELIVERED", "READ", "CLICKED"]))
+        elif what < 0.6:
+            sent += world.step(1)
+        elif what < 0.8 and world.jobs:
+            await world.answer(jobs=chance.sample(world.jobs, chance.randint(1, len(world.jobs))))
+        elif what < 0.9:
+            world.apply()
+        elif what < 0.95:
+            await world.settle()
+        else:
+            world.fails += 1
+    for _ in range(600):
+        await world.answer()
+        world.apply()
+        sent += world.step(500)
+
+    told = [event.json for part in world.data.parts for event in part.events]
+    ids = {event["id"] for event in told if event["type"].startswith(("status.", "tracking."))}
+    assert set(sent) == {f"{name} {id_}" for name in names for id_ in ids}
+    assert not any(part.rows(world.data.tables.telling.tables.queues) for part in world.data.parts)
+
+
+async def test_a_failed_attempt_is_made_again_when_it_is_due() -> None:
+    """Not before, and without anybody saying so."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    await world.answer(500)
+    world.apply()
+
+    assert world.step(4_900) == []
+    assert world.step(200) == ["ep_a statuses-0-0-0"]
+    await world.answer(500)
+    world.apply()
+    assert world.step(299_000) == []
+    assert world.step(2_000) == ["ep_a statuses-0-0-0"]
+
+
+async def test_who_takes_over_sends_what_waits() -> None:
+    """What is in the tables: fresh or due again, more than is known at a time."""
+    world = World(1, ep_a=Endpoint())
+    for number in range(PAGE + 50):
+        world.data.say(f"m-{number}", "SENT", NOON)
+    world.reader.own.clear()
+    world.dispatcher.step()
+    world.reader.own.add(0)
+    sent = []
+    for _ in range(200):
+        sent += world.step()
+        await world.answer()
+        world.apply()
+
+    assert len(sent) == len(set(sent)) == PAGE + 50
+
+
+async def test_a_paused_endpoint_gets_nothing_until_it_is_active() -> None:
+    """What waits is sent then; likewise if it was disabled."""
+    world = World(1, ep_a=Endpoint(state="paused"))
+    world.say("m", "SENT")
+    assert world.step(10_000) == []
+    world.know("ep_a", Endpoint(state="disabled"))
+    assert world.step(10_000) == []
+    world.know("ep_a", Endpoint())
+    assert world.step() == ["ep_a statuses-0-0-0"]
+
+
+async def test_what_says_that_it_is_too_much_gets_less() -> None:
+    """Half as many side by side, and none for as long as it asked."""
+    world = World(1, ep_a=Endpoint())
+    for number in range(60):
+        world.say(f"m-{number}", "SENT")
+    world.step()
+    await world.answer(429, jobs=world.jobs[:1], retry_after=30_000)
+    await world.answer(204)
+    assert world.step(29_000) == []
+    assert 8 <= len(world.step(2_000)) <= MOST_AT_ONCE
+    await world.answer(503)
+    assert world.step(900) == []
+    assert len(world.step(200)) == 1
+    await world.answer()
+    assert len(world.step()) == 2
+
+
+async def test_no_more_than_the_rate_are_sent_to_an_endpoint() -> None:
+    """This worker's share of it: that of its partitions."""
+    world = World(2, ep_a=Endpoint(rate=10))
+    world.reader.own = {0}
+    names = [name for name in (f"m-{n}" for n in range(200)) if world.data.partition_of(name) == 0]
+    for name in names[:60]:
+        world.say(name, "SENT")
+    sent = len(world.step())
+    for _ in range(100):
+        await world.answer()
+        sent += len(world.step(100))
+
+    assert 50 <= sent <= 56
+
+
+async def test_what_waits_for_an_endpoint_that_is_gone_is_forgotten_after_a_while() -> None:
+    """Not at once: a worker may not know it yet."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    world.know("ep_a", None)
+    assert world.step() == []
+    await world.settle()
+    assert not world.produced
+    world.step(UNKNOWN_MS + 1)
+    await world.settle()
+    world.apply()
+
+    assert world.data.parts[0].rows(world.data.tables.telling.tables.queues) == {}
+    assert not world.jobs
+
+
+async def test_when_the_sender_ends_what_it_had_is_sent_again() -> None:
+    """With the same number: it counts once, whatever had come of it."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.jobs.clear()
+    world.is_there = False
+    world.dispatcher.lost()
+    assert world.step(5_000) == []
+    world.is_there = True
+    assert world.step() == ["ep_a statuses-0-0-0"]
+
+
+async def test_what_cannot_be_told_is_sent_again() -> None:
+    """At least once: the broker may have it all the same."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.fails = 1
+    await world.answer()
+    assert world.step() == []
+    assert world.step(1_500) == ["ep_a statuses-0-0-0"]
+
+
+async def test_partitions_that_went_are_left_alone() -> None:
+    """Their new holder sends what waits."""
+    world = World(2, ep_a=Endpoint())
+    names = world.data.one_per_partition()
+    world.reader.own = {1}
+    for name in names:
+        world.data.say(name, "SENT", NOON)
+    assert world.step() == ["ep_a statuses-1-0-0"] or world.step(1_000) == []
