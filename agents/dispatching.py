@@ -335,6 +335,7 @@ class Dispatcher:
             endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
             if endpoint is None:
                 self._paces[flight.group].under_way -= 1
+                self._open({flight.group})
                 flight.said = Abandon(message_id, endpoint_id)
                 abandoned.append(flight)
             elif told is None:
@@ -354,12 +355,11 @@ class Dispatcher:
         """Begin no attempt after all; look again when it is due, None: never."""
         self._paces[flight.group].under_way -= 1
         del self._busy[flight.partition][flight.key]
-        place = flight.partition, flight.group
-        ready = self._places.setdefault(place, Ready(more=False))
         if due_at is not None:
-            self._wake(place, ready, due_at)
-        # there was room for another
-        self._dirty[place] = None
+            place = flight.partition, flight.group
+            self._wake(place, self._places.setdefault(place, Ready(more=False)), due_at)
+        # there is room for another, wherever that waits
+        self._open({flight.group})
 
     def _share(self, endpoint: Endpoint) -> float | None:
         """Return this worker's part of an endpoint's rate: that of its partitions."""
