@@ -52,7 +52,7 @@ THROTTLED_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 3_600_000
 AGAIN_MS: Final = 1_000
 LOOK_S: Final = 0.25
-GATHER_S: Final = 0.01
+GATHER_S: Final = 0.015
 
 #: Where what is due is found: a partition, and what stands for an endpoint in the index.
 Place = tuple[int, bytes]
@@ -94,12 +94,12 @@ class Pace:
         self.allowance, self.counted_at = min(grown, max(1.0, per_second)), now
         return min(room, int(self.allowance))
 
-    def opens_at(self, now: int, per_second: float | None) -> int | None:
-        """Return when there is room again, ms, if time alone makes it; None: an attempt must end first."""
+    def opens_at(self, now: int, per_second: float | None, room: int) -> int | None:
+        """Return when there is more room, ms, if time alone makes it; None: an attempt must end first."""
         if now < self.not_before:
             return self.not_before
-        if per_second is not None and self.allowance < 1:
-            return now + max(1, round((1 - self.allowance) * 1000 / per_second))
+        if per_second is not None:
+            return now + max(1, round((max(0, room) + 1 - self.allowance) * 1000 / per_second))
         return None
 
     def began(self) -> None:
@@ -135,7 +135,7 @@ class Ready:
     wakes_at: int | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Flight:
     """A queue that is under way, and what will be said of it.
 
@@ -210,7 +210,9 @@ class Dispatcher:
         for found in due:
             group, key = found
             place = partition, group
-            ready = self._places.setdefault(place, Ready())
+            ready = self._places.get(place)
+            if ready is None:
+                ready = self._places[place] = Ready()
             if len(ready.keys) < PAGE:
                 ready.keys.append(key)
             else:
@@ -282,42 +284,52 @@ class Dispatcher:
     def _choose(self, place: Place, ready: Ready, now: int) -> Iterator[Flight]:
         """Yield what may be begun in a place, as far as there is room."""
         partition, group = place
-        busy = self._busy[partition]
-        while ready.keys or self._refill(place, ready, now):
-            key = ready.keys[0]
+        busy, keys, pace = self._busy[partition], ready.keys, self._paces[group]
+        room: int | None = None
+        while keys or self._refill(place, ready, now):
+            key = keys[0]
             if key in busy:
                 busy[key].is_noted = True
-            elif self._has_room(place, ready, key, now):
-                self._paces[group].began()
-                busy[key] = flight = Flight(partition, key, group)
-                yield flight
-            else:
+                keys.popleft()
+                continue
+            if room is None:
+                room = self._room(place, ready, key, now)
+            if room <= 0:
                 return
-            ready.keys.popleft()
+            room -= 1
+            pace.began()
+            busy[key] = flight = Flight(partition, key, group)
+            keys.popleft()
+            yield flight
         if not busy and ready.wakes_at is None:
             del self._places[place]
 
-    def _has_room(self, place: Place, ready: Ready, key: bytes, now: int) -> bool:
-        """Say whether an attempt can begin; if not, see that it is asked again when it can."""
+    def _room(self, place: Place, ready: Ready, key: bytes, now: int) -> int:
+        """Return how many attempts can begin; if none can, see that it is asked again when that changes.
+
+        Args:
+            key: of a queue of the place; all of them are of one endpoint.
+        """
         endpoint_id = key[: key.index(0)].decode()
         endpoint = self.routing.endpoints.get(endpoint_id)
         rate = None
         if endpoint is not None:
             if endpoint.state != "active":
-                return False  # it is changed before it is active
+                return 0  # it is changed before it is active
             rate = self._share(endpoint)
         elif not self._is_gone(endpoint_id, now):
             self._wake(place, ready, now + UNKNOWN_MS)
-            return False
+            return 0
         if len(self._flights) >= MOST_UNDER_WAY:
             self._dirty[place] = None
-            return False
+            return 0
         pace = self._paces[place[1]]
-        if pace.room(now, rate) > 0:
-            return True
-        if (opens_at := pace.opens_at(now, rate)) is not None:
-            self._wake(place, ready, opens_at)
-        return False
+        room = pace.room(now, rate)
+        if room <= 0 or rate is not None:
+            opens_at = pace.opens_at(now, rate, room)
+            if opens_at is not None:
+                self._wake(place, ready, opens_at)
+        return room
 
     def _jobs(self, partition: int, flights: list[Flight], now: int) -> Iterator[Job]:
         """Make jobs of the firsts of queues; what is read of a partition is read together."""

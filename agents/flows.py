@@ -48,7 +48,7 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import event_at, iso
-from streams.domain.webhooks import Attempted, Resend, State
+from streams.domain.webhooks import Attempted, Resend, State, event_place
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
@@ -93,6 +93,9 @@ Outcome: TypeAlias = Literal[
     "webhook-abandoned",
 ]
 """What became of a record; each has exactly one."""
+
+Told: TypeAlias = Literal["requests", "statuses"]
+"""Inputs whose events are told to endpoints."""
 
 Reason: TypeAlias = Literal[
     "requested",
@@ -163,7 +166,8 @@ class Flow(Generic[S]):
         said = self._read_all(batch, tally, unit)
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
-        events = Events(f"{self.stream}-{batch.partition}-", self.names.events, self.tables.telling, unit)
+        stream: Told = "statuses" if self.stream == "statuses" else "requests"
+        events = Events(stream, batch.partition, self.names.events, self.tables.telling, unit)
         apply = self._apply
         outcomes = [
             apply(batch, record, key, what, deliveries, tally, events, unit) for record, key, what in said
@@ -376,7 +380,8 @@ class RequestFlow(Flow[Request]):
             )
             value = encode(event)
             unit.emit(self.names.events, key, value, event_headers(event, key))
-            self.tables.telling.tell_of_provider(event, value, record.timestamp, unit)
+            place = event_place("requests", record.offset, 0)
+            self.tables.telling.tell_of_provider(place, event, value, record.timestamp, unit)
         return "judged"
 
     def _let_go(self, passed: Passed, unit: Unit) -> Iterator[None]:
@@ -545,12 +550,13 @@ class Events:
     """Makes the events of one batch; their ids depend on nothing but where the input record stands.
 
     Args:
-        place: what ids begin with, up to the offset.
+        stream, partition: where the records come from; with the offset, what ids are made of.
         telling: how endpoints are told.
     """
 
-    def __init__(self, place: str, topic: str, telling: Telling, unit: Unit) -> None:
-        self._place = place
+    def __init__(self, stream: Told, partition: int, topic: str, telling: Telling, unit: Unit) -> None:
+        self._place = f"{stream}-{partition}-"
+        self._stream = stream
         self._emit = unit.emitter(topic)
         self._telling = telling
         self._unit = unit
@@ -596,7 +602,8 @@ class Events:
             self._emit((key, value, event_headers(event, key), None))
             if is_told:
                 reached = NAMES[now] if type_ in REACHES and now != before else None
-                self._telling.tell(event, value, reached, delivery, record.timestamp, self._unit)
+                place = event_place(self._stream, offset, number)
+                self._telling.tell(place, event, value, reached, delivery, record.timestamp, self._unit)
 
     def tell_end(
         self,
@@ -622,7 +629,8 @@ class Events:
         value = encode(event)
         self._emit((key, value, event_headers(event, key), None))
         if self._telling.may_tell(delivery):
-            self._telling.tell(event, value, None, delivery, record.timestamp, self._unit)
+            place = event_place(self._stream, record.offset, 0)
+            self._telling.tell(place, event, value, None, delivery, record.timestamp, self._unit)
 
 
 REACHES: Final = frozenset({"tracking.started", "status.updated"})

@@ -90,11 +90,19 @@ class Telling:
         return bool(self.routing)
 
     def tell(
-        self, event: Event, value: bytes, reached: Status | None, delivery: Delivery, at: int, unit: Unit
+        self,
+        key: bytes,
+        event: Event,
+        value: bytes,
+        reached: Status | None,
+        delivery: Delivery,
+        at: int,
+        unit: Unit,
     ) -> None:
         """Keep that an event of a message is to be told, if it is.
 
         Args:
+            key: the event's (`event_place`).
             value: the event as it is emitted.
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
@@ -107,16 +115,16 @@ class Telling:
         if routes:
             if len(value) > MOST_BODY_BYTES - ROOM:
                 value = encode(_without_report(event))
-            self.keep(event.id, event.type, event.message_id, event.occurred_at, value, at, routes, unit)
+            self.keep(key, event.type, event.message_id, event.occurred_at, value, at, routes, unit)
 
-    def tell_of_provider(self, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
+    def tell_of_provider(self, key: bytes, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
         """Keep that an event of a provider is to be told, if it is."""
         if routes := self.routing.routes(event.type, None, None, None, event.provider):
-            self.keep(event.id, event.type, event.provider, event.occurred_at, value, at, routes, unit)
+            self.keep(key, event.type, event.provider, event.occurred_at, value, at, routes, unit)
 
     def keep(
         self,
-        id_: str,
+        key: bytes,
         type_: str,
         message_id: str,
         occurred_at: str,
@@ -126,8 +134,6 @@ class Telling:
         unit: Unit,
     ) -> None:
         """Keep what is told to whom, behind what is told to them of the same message before."""
-        key = event_key(id_)
-        assert key is not None, id_
         # as `encode` would have it, but the data are encoded already; nothing in type or time needs escaping
         body = b'{"type":"%s","timestamp":"%s","data":%s}' % (type_.encode(), occurred_at.encode(), data)
         ids = [route.endpoint_id for route in routes]

@@ -21,7 +21,7 @@ from streams.webhooks.sending import Sender
 
 __all__ = ["Sending"]
 
-GATHER_S = 0.003
+GATHER_S = 0.015
 """How long what is done waits for more, so that it is told together."""
 
 SHOWN_CHARS = 300

@@ -36,6 +36,7 @@ __all__ = [
     "begun_anew",
     "event_id",
     "event_key",
+    "event_place",
     "group_of",
     "partition_named",
     "queue_key",
@@ -173,6 +174,11 @@ class Abandon(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="w
 
     message_id: MessageId
     endpoint_id: Text
+
+
+def event_place(stream: Literal["requests", "statuses"], offset: int, number: int) -> bytes:
+    """Return the key of an event: of a record's events the one of that number."""
+    return _STREAMS[stream] + _pack_place(offset, number)
 
 
 def event_key(id_: str) -> bytes | None:
