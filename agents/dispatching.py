@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from streams.domain.endpoints import Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
-from streams.domain.webhooks import GROUP_BYTES, Abandon, Attempted, Queue, event_id
+from streams.domain.webhooks import GROUP_BYTES, OWN, Abandon, Attempted, Queue, event_id, owner_of
 from streams.engine.reading import Reader
 from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
@@ -317,7 +317,7 @@ class Dispatcher:
             if endpoint.state != "active":
                 return 0  # it is changed before it is active
             rate = self._share(endpoint)
-        elif not self._is_gone(endpoint_id, now):
+        elif not endpoint_id.startswith(OWN) and not self._is_gone(endpoint_id, now):
             self._wake(place, ready, now + UNKNOWN_MS)
             return 0
         if len(self._flights) >= MOST_UNDER_WAY:
@@ -359,7 +359,8 @@ class Dispatcher:
                 flight.said = Attempted(message_id, id_, endpoint_id, number, told.at, 0, 0, self.chance())
                 self._numbers += 1
                 self._flights[self._numbers] = flight
-                yield Job(self._numbers, endpoint_id, endpoint, id_, told.type, told.body)
+                owner = endpoint_id if queue.endpoint is None else owner_of(message_id)
+                yield Job(self._numbers, owner, endpoint, id_, told.type, told.body)
         if abandoned:
             self._say(partition, abandoned)
 

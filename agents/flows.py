@@ -59,14 +59,15 @@ from streams.messages import (
     ProviderEvent,
     Request,
     Said,
+    Seal,
     Stream,
     dead_letter_headers,
     encode,
     event_headers,
     forwarded_header,
-    read_request,
     read_said,
     read_status,
+    request_reader,
 )
 from streams.topics import Names
 
@@ -295,8 +296,9 @@ class RequestFlow(Flow[Request]):
         names: Names,
         lifetimes: Lifetimes,
         thresholds: Thresholds = Thresholds(),  # noqa: B008
+        seal: Seal | None = None,
     ) -> None:
-        super().__init__("requests", read_request, self._say, tables, names, lifetimes)
+        super().__init__("requests", request_reader(seal), self._say, tables, names, lifetimes)
         self.thresholds: Final = thresholds
 
     def _say(self, delivery: Delivery, what: Request, receipt: int) -> Entry | None:

@@ -6,11 +6,12 @@ from typing import Any
 
 from agents.flows import RequestFlow
 from agents.shared import tables, topics
-from streams.app import app, lanes, lifetimes, thresholds
+from streams.app import app, lanes, lifetimes, settings, thresholds
 from streams.engine.batches import Batch
 from streams.engine.units import Unit
 
-flow = RequestFlow(tables, topics, lifetimes, thresholds)
+seal = None if settings.secret_keys is None else settings.secret_keys.seal
+flow = RequestFlow(tables, topics, lifetimes, thresholds, seal)
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")

@@ -17,7 +17,7 @@ from streams.domain.delivery import Delivery
 from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, is_news
 from streams.domain.placement import partition_of
 from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
-from streams.domain.routing import Route, Routing
+from streams.domain.routing import Route, Routing, own_routes
 from streams.domain.statuses import Status
 from streams.domain.times import iso
 from streams.domain.webhooks import (
@@ -54,8 +54,8 @@ HEARD_EVERY_MS: Final = 1_000
 """How often it is told at most how an endpoint fares."""
 
 
-class Waits(list[tuple[bytes, bytes, bytes, int]]):
-    """What a unit lets wait, in order: key of a queue, its group, key of an event, when that came."""
+class Waits(list[tuple[bytes, bytes, bytes, int, Endpoint | None]]):
+    """What a unit lets wait, in order: a queue's key, its group, an event's key, when it came, where to."""
 
 
 class Telling:
@@ -87,7 +87,7 @@ class Telling:
 
     def may_tell(self, delivery: Delivery) -> bool:
         """Say whether any event of a message may have to be told to anybody."""
-        return bool(self.routing)
+        return bool(self.routing) or (delivery.request is not None and delivery.request.webhooks is not None)
 
     def tell(
         self,
@@ -107,11 +107,13 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        if not self.routing.may_want(event.type, reached):
-            return
-        routes = self.routing.routes(
-            event.type, reached, delivery.tenant, delivery.channel, delivery.provider
-        )
+        routes: Sequence[Route] = ()
+        if self.routing.may_want(event.type, reached):
+            routes = self.routing.routes(
+                event.type, reached, delivery.tenant, delivery.channel, delivery.provider
+            )
+        if delivery.request is not None and delivery.request.webhooks is not None:
+            routes = (*routes, *own_routes(delivery.request.webhooks, event.type, reached))
         if routes:
             if len(value) > MOST_BODY_BYTES - ROOM:
                 value = encode(_without_report(event))
@@ -139,8 +141,8 @@ class Telling:
         ids = [route.endpoint_id for route in routes]
         unit.table(self.tables.events).put(key, Told(1, message_id, type_, at, ids, body))
         waits = unit.gathered(Waits, self._enqueue_all)
-        for endpoint_id, group in routes:
-            waits.append((queue_key(endpoint_id, message_id), group, key, at))
+        for endpoint_id, group, endpoint in routes:
+            waits.append((queue_key(endpoint_id, message_id), group, key, at, endpoint))
 
     def _enqueue_all(self, waits: Waits, unit: Unit) -> Iterator[None]:
         """Let all that a unit tells wait: queues are read together, which costs a tenth of one by one."""
@@ -148,13 +150,20 @@ class Telling:
         for begin in range(0, len(waits), STEP):
             some = waits[begin : begin + STEP]
             queues.load([key for key, *_ in some])
-            for key, group, event, at in some:
-                self._enqueue(queues, key, group, event, at, unit)
+            for key, group, event, at, endpoint in some:
+                self._enqueue(queues, key, group, event, at, endpoint, unit)
             unit.settle()
             yield
 
     def _enqueue(
-        self, queues: View[Queue], key: bytes, group: bytes, event: bytes, at: int, unit: Unit
+        self,
+        queues: View[Queue],
+        key: bytes,
+        group: bytes,
+        event: bytes,
+        at: int,
+        endpoint: Endpoint | None,
+        unit: Unit,
     ) -> Queue | None:
         """Let an event wait; return the queue if it is its first."""
         queue = queues.get(key)
@@ -162,7 +171,7 @@ class Telling:
             queue.waiting.append(event)
             queues.put(key, queue)
             return None
-        queue = Queue(1, group, [event], at)
+        queue = Queue(1, group, [event], at, endpoint=endpoint)
         queues.put(key, queue)
         unit.note(DUE, (group, key))
         return queue
@@ -196,6 +205,7 @@ class Telling:
         sending = sendings.get(place)
         if sending is None:
             sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
+            sending.endpoint = queue.endpoint
         schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
         state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
         sendings.put(place, sending)
@@ -215,14 +225,15 @@ class Telling:
         told = None if event is None else unit.table(self.tables.events).get(event)
         if event is None or told is None or told.message_id != said.message_id:
             return False
-        endpoint = self.routing.endpoints.get(said.endpoint_id)
         queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
-        queue = queues.get(key)
-        if endpoint is None or (queue is not None and event in queue.waiting):
-            return False
-        first = self._enqueue(queues, key, Route.to(said.endpoint_id).group, event, at, unit)
         sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
-        sending = sendings.get(place)
+        queue, sending = queues.get(key), sendings.get(place)
+        own = None if sending is None else sending.endpoint
+        is_known = own is not None or said.endpoint_id in self.routing.endpoints
+        if not is_known or (queue is not None and event in queue.waiting):
+            return False
+        group = Route.to(said.endpoint_id).group if own is None or sending is None else sending.group
+        first = self._enqueue(queues, key, group, event, at, own, unit)
         if sending is not None:
             sending.state = "pending"
             sendings.put(place, sending)

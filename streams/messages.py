@@ -30,7 +30,7 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, Source, Status
 from streams.domain.times import WireTime, iso, to_ms
-from streams.domain.webhooks import Abandon, Attempted, Resend, Trouble
+from streams.domain.webhooks import Abandon, Attempted, Resend, Trouble, owner_of
 
 __all__ = [
     "MAX_VALUE_BYTES",
@@ -42,6 +42,7 @@ __all__ = [
     "ProviderEventType",
     "Request",
     "Said",
+    "Seal",
     "StatsRow",
     "StatusCallback",
     "Stream",
@@ -57,6 +58,7 @@ __all__ = [
     "read_request",
     "read_said",
     "read_status",
+    "request_reader",
     "stats_key",
     "stats_row",
 ]
@@ -75,6 +77,9 @@ Header: TypeAlias = tuple[str, bytes]
 
 Request: TypeAlias = Track | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove | Heard
 """What is asked for a message; from `Expire` on by workers."""
+
+Seal: TypeAlias = Callable[[bytes, str], bytes]
+"""Seals a secret for its owner."""
 
 Said: TypeAlias = Attempted | Resend | Abandon
 """What is said of webhooks, by workers."""
@@ -111,7 +116,11 @@ class StatusCallback(Callback, gc=False, rename="camel"):
 
 
 class WebhookRequest(msgspec.Struct, gc=False, rename="camel"):
-    """Where a track request wants its message told; `timeout` in ms."""
+    """Where a track request wants its message told; `timeout` in ms.
+
+    Attributes:
+        sealed_secret, sealed_headers: as workers write them that take a request over HTTP.
+    """
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
     events: Annotated[list[Text], msgspec.Meta(max_length=50)] | None = None
@@ -119,6 +128,8 @@ class WebhookRequest(msgspec.Struct, gc=False, rename="camel"):
     headers: dict[Text, Annotated[str, msgspec.Meta(max_length=4_096)]] | None = None
     timeout: Annotated[int, msgspec.Meta(ge=1, le=120_000)] | None = None
     retries: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    sealed_secret: Annotated[bytes, msgspec.Meta(max_length=1_000)] | None = None
+    sealed_headers: bytes | None = None
 
 
 class TrackRequest(Track, gc=False, rename="camel", tag_field="type", tag="track"):
@@ -179,7 +190,7 @@ def _narrow_error(error: Any) -> None:
         error.message = error.message[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
-def _narrow_request(request: Any) -> Request:
+def _narrow_request(request: Any, seal: Seal | None) -> Request:
     if not isinstance(request, TrackRequest):
         return request  # type: ignore[no-any-return]
     if request.created_at is not None:
@@ -187,12 +198,13 @@ def _narrow_request(request: Any) -> Request:
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
     if request.webhooks is not None:
-        request.webhooks = [_narrow_webhook(n, said) for n, said in enumerate(request.webhooks)]  # type: ignore[misc]
+        owner, webhooks = owner_of(request.message_id), enumerate(request.webhooks)
+        request.webhooks = [_narrow_webhook(n, said, owner, seal) for n, said in webhooks]  # type: ignore[misc]
     return request
 
 
-def _narrow_webhook(number: int, said: Any) -> Webhook:
-    """Check the address; what is secret is let go."""
+def _narrow_webhook(number: int, said: Any, owner: str, seal: Seal | None) -> Webhook:
+    """Check the address; what is secret is sealed, or let go if it cannot be."""
     field = f"webhooks[{number}].url"
     try:
         parts = urlsplit(said.url)
@@ -203,7 +215,12 @@ def _narrow_webhook(number: int, said: Any) -> Webhook:
         raise MalformedRecord("invalid-value", field, "Expected a URL such as https://example.com/hook")
     if "@" in parts.netloc:
         raise MalformedRecord("invalid-value", field, "Expected no user or password; send them as a header")
-    return Webhook(said.url, said.events or None, said.timeout, said.retries)
+    secret, headers = said.sealed_secret, said.sealed_headers
+    if said.secret is not None:
+        secret = b"" if seal is None else seal(said.secret.encode(), owner)
+    if said.headers:
+        headers = b"" if seal is None else seal(encode(said.headers), owner)
+    return Webhook(said.url, said.events or None, said.timeout, said.retries, secret, headers)
 
 
 def _as_read(said: Said) -> Said:
@@ -213,13 +230,22 @@ def _as_read(said: Said) -> Said:
 read_status: Final = _reader(msgspec.json.Decoder(StatusCallback).decode, _narrow_status)
 """Read a value of ``statuses``; raises `MalformedRecord`, which says what to mend."""
 
-read_request: Final = _reader(
-    msgspec.json.Decoder(
-        TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove | Heard
-    ).decode,
-    _narrow_request,
-)
-"""Read a value of ``requests``; raises `MalformedRecord`, also for a type that there is none of."""
+_decode_request: Final = msgspec.json.Decoder(
+    TrackRequest | Stop | Erase | Expire | Purge | Tick | Judge | Register | Change | Remove | Heard
+).decode
+
+
+def request_reader(seal: Seal | None) -> Callable[[bytes | None], Request]:
+    """Return what reads a value of ``requests``; it raises `MalformedRecord`, also for an unknown type.
+
+    Args:
+        seal: what makes secrets fit to be kept; without it those of webhooks are let go.
+    """
+    return _reader(_decode_request, lambda request: _narrow_request(request, seal))
+
+
+read_request: Final = request_reader(None)
+"""Read a value of ``requests``, without what is secret in it."""
 
 read_said: Final = _reader(msgspec.json.Decoder(Attempted | Resend | Abandon).decode, _as_read)
 """Read a value of ``webhooks``; raises `MalformedRecord`."""

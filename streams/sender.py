@@ -50,7 +50,7 @@ class Sending:
 
     async def _attempt(self, job: Job) -> None:
         try:
-            made = await self._sender.send(job.endpoint_id, job.endpoint, job.webhook_id, job.type, job.body)
+            made = await self._sender.send(job.owner, job.endpoint, job.webhook_id, job.type, job.body)
         except Unsealable:
             done = Done(job.number, self._sender.now(), 0, None, "unsealable", "", None)
         else:
@@ -75,8 +75,6 @@ class Sending:
 async def main() -> None:
     """Send what comes in by standard input until that ends."""
     settings = settings_or_exit()
-    if settings.secret_keys is None:
-        sys.exit("TRACKER_SECRET_KEYS: there is nothing to sign with")
     loop = asyncio.get_running_loop()
     jobs = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(jobs), sys.stdin.buffer)

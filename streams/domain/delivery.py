@@ -98,18 +98,27 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Webhook(msgspec.Struct, array_like=True, gc=False):
-    """Where to tell of a message; without its secret and headers, which are not kept in the clear.
+    """Where to tell of a message.
 
     Attributes:
         events: the types that are told; all, if there are none.
         timeout_ms: how long the receiver may take.
         retries: how often it is tried again.
+        secret: sealed; empty: there is one, and it could not be kept.
+        headers: sealed, as JSON; likewise.
     """
 
     url: str
     events: list[str] | None = None
     timeout_ms: int | None = None
     retries: int | None = None
+    secret: bytes | None = None
+    headers: bytes | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is known that it needs to be told."""
+        return self.secret != b"" and self.headers != b""
 
 
 class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="track"):

@@ -17,8 +17,10 @@ from streams.domain.retries import Verdict
 from streams.domain.statuses import Status
 
 __all__ = [
+    "DEFAULT_TIMEOUT_MS",
     "DISABLED_AFTER_MS",
     "MOST_RETRIES",
+    "MOST_TIMEOUT_MS",
     "OVERLAP_MS",
     "Change",
     "Endpoint",
@@ -48,6 +50,8 @@ DISABLED_AFTER_MS: Final = 120 * 3_600_000
 """How long nothing gets through until an endpoint is disabled."""
 
 MOST_RETRIES: Final = 20
+DEFAULT_TIMEOUT_MS: Final = 15_000
+MOST_TIMEOUT_MS: Final = 30_000
 
 MOST_LIVE: Final = 5
 """Secrets that sign at a time; each adds a signature to every webhook."""
@@ -114,7 +118,7 @@ class Endpoint(msgspec.Struct, array_like=True, gc=False):
     secrets: list[Secret] = []
     headers: bytes | None = None
     header_names: list[str] = []
-    timeout_ms: int = 15_000
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
     retries: int | None = None
     rate: int | None = None
     kmsg_headers: bool = False

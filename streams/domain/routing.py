@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
-from streams.domain.endpoints import Endpoint, is_wanted, names_of
+from streams.domain.delivery import Webhook
+from streams.domain.endpoints import (
+    DEFAULT_TIMEOUT_MS,
+    MOST_TIMEOUT_MS,
+    Endpoint,
+    Secret,
+    is_wanted,
+    names_of,
+)
 from streams.domain.statuses import Status
-from streams.domain.webhooks import group_of
+from streams.domain.webhooks import OWN, group_of
 
-__all__ = ["Route", "Routing"]
+__all__ = ["Route", "Routing", "own_routes"]
 
 MOST_REMEMBERED: Final = 10_000
 """Kinds of events whose routes are remembered; tenants and providers are few, but anybody may name one."""
 
 
 class Route(NamedTuple):
-    """An endpoint that an event goes to, and what stands for it in the index."""
+    """An endpoint that an event goes to, and what stands for it in the index.
+
+    Attributes:
+        endpoint: if the message itself says so.
+    """
 
     endpoint_id: str
     group: bytes
+    endpoint: Endpoint | None = None
 
     @classmethod
     def to(cls, endpoint_id: str) -> Route:
         """Return the route to a registered endpoint."""
         return cls(endpoint_id, group_of(endpoint_id))
+
+
+def own_routes(webhooks: Sequence[Webhook], type_: str, reached: Status | None) -> Iterator[Route]:
+    """Yield where an event goes because its message's own request says so.
+
+    Those of one server share what it takes; each message has its own.
+    """
+    names = names_of(type_, reached)
+    for number, webhook in enumerate(webhooks):
+        if webhook.is_complete and is_wanted(webhook.events or (), names):
+            parts = urlsplit(webhook.url)
+            group = group_of(f"{parts.scheme}://{parts.netloc}")
+            yield Route(f"{OWN}{number}", group, _own(webhook))
+
+
+def _own(webhook: Webhook) -> Endpoint:
+    """Return an endpoint as a request names it; k-msg's headers go along, as its tracker sent them."""
+    return Endpoint(
+        url=webhook.url,
+        events=webhook.events or [],
+        secrets=[] if webhook.secret is None else [Secret(webhook.secret, 0)],
+        headers=webhook.headers,
+        timeout_ms=min(webhook.timeout_ms or DEFAULT_TIMEOUT_MS, MOST_TIMEOUT_MS),
+        retries=webhook.retries,
+        kmsg_headers=True,
+    )
 
 
 class Routing:

@@ -23,6 +23,7 @@ from streams.domain.retries import Verdict, next_attempt_at, verdict_of
 __all__ = [
     "GROUP_BYTES",
     "MOST_BODY_BYTES",
+    "OWN",
     "Abandon",
     "Attempted",
     "Queue",
@@ -38,6 +39,7 @@ __all__ = [
     "event_key",
     "event_place",
     "group_of",
+    "owner_of",
     "partition_named",
     "queue_key",
     "sending_key",
@@ -59,6 +61,9 @@ MOST_TRIES_LOGGED: Final = 30
 
 GROUP_BYTES: Final = 8
 MOST_DIGITS: Final = 9
+
+OWN: Final = "@"
+"""Begins the ids of endpoints that a message's own request named; then comes which of them."""
 
 _STREAMS: Final = {"requests": b"r", "statuses": b"s"}
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
@@ -126,6 +131,7 @@ class Sending(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         at: when the event was made; ms.
         attempts: how many were made; `tries` has the last of them.
+        endpoint: where it goes, if that is said by the message itself.
     """
 
     version: Literal[1] = 1
@@ -135,6 +141,7 @@ class Sending(msgspec.Struct, array_like=True, gc=False):
     at: int = 0
     attempts: int = 0
     tries: list[Try] = []
+    endpoint: Endpoint | None = None
 
 
 class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="webhook.attempted"):
@@ -216,6 +223,11 @@ def queue_key(endpoint_id: str, message_id: str) -> bytes:
 def sending_key(event: bytes, endpoint_id: str) -> bytes:
     """Return the key of what became of telling an event to an endpoint: beside the event's."""
     return event + endpoint_id.encode()
+
+
+def owner_of(message_id: str) -> str:
+    """Return whose the secrets are that a message's own request named."""
+    return OWN + message_id
 
 
 def group_of(name: str) -> bytes:

@@ -80,7 +80,15 @@ class Doing:
 class Commands:
     """The handlers that produce."""
 
-    def __init__(self, doing: Doing, reader: Reader, gathering: Gathering) -> None:
+    def __init__(
+        self, doing: Doing, reader: Reader, gathering: Gathering, sealed: Callable[[str, Any], Any]
+    ) -> None:
+        """Make them.
+
+        Args:
+            sealed: returns the webhooks of a message's request without secrets in the clear.
+        """
+        self._sealed = sealed
         self._doing = doing
         self._reader = reader
         self._gathering = gathering
@@ -89,6 +97,9 @@ class Commands:
         """Take a track request."""
         values = single_values(request.query, ("wait",))
         said = await object_of(request) | {"type": "track"}
+        if said.get("webhooks"):
+            message_id = _message_of(encode(said), read_request)
+            said["webhooks"] = self._sealed(message_id, said["webhooks"])
         return await self._accept(request, "requests", said, parse_wait(values))
 
     async def say(self, request: web.Request) -> web.Response:
@@ -139,12 +150,7 @@ class Commands:
             wait_s: how long to wait for the outcome; None: not at all.
         """
         value = encode(said)
-        read: Callable[[bytes], Any] = read_status if stream == "statuses" else read_request
-        try:
-            message_id: str = read(value).message_id
-        except MalformedRecord as error:
-            raise problems.malformed(error) from error
-        key = message_id.encode()
+        key = _message_of(value, read_status if stream == "statuses" else read_request).encode()
         partition = partition_of(key, self._reader.partitions)
         if wait_s is None:
             return json_response(202, await self._doing.produced(stream, key, value, partition, []))
@@ -177,6 +183,15 @@ async def passed_on(
     status, answer = await ask(holder, path, method=request.method, body=body, within_s=within_s)
     kind = "application/json" if status < 400 else problems.CONTENT_TYPE
     return web.Response(status=status, body=answer or None, content_type=kind)
+
+
+def _message_of(value: bytes, read: Callable[[bytes], Any]) -> str:
+    """Return the message that a record is about, if it is one that will be applied."""
+    try:
+        message_id: str = read(value).message_id
+    except MalformedRecord as error:
+        raise problems.malformed(error) from error
+    return message_id
 
 
 def _of(request: web.Request, said: dict[str, Any]) -> dict[str, Any]:

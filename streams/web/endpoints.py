@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from streams.domain.endpoints import (
     MOST_RETRIES,
+    MOST_TIMEOUT_MS,
     OVERLAP_MS,
     Change,
     Endpoint,
@@ -35,7 +36,7 @@ from streams.domain.errors import MalformedRecord
 from streams.domain.placement import partition_of
 from streams.domain.retries import Verdict, verdict_of
 from streams.domain.times import iso
-from streams.domain.webhooks import Trouble
+from streams.domain.webhooks import Trouble, owner_of
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
 from streams.messages import MAX_VALUE_BYTES, encode
@@ -48,6 +49,7 @@ from streams.web.gathering import Gathering
 from streams.web.problems import Problem
 from streams.web.queries import join, parse_partitions, single_values, wrapped
 from streams.webhooks.guard import Network, trouble_with
+from streams.webhooks.headers import trouble_with_header
 from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer, Unsealable
 from streams.webhooks.sending import PING, Sender, body_of
@@ -69,8 +71,6 @@ NO_SECRET_KEYS: Final = "urn:delivery-tracker:no-secret-keys"
 
 log = logging.getLogger(__name__)
 
-MOST_TIMEOUT_MS: Final = 30_000
-
 APPLIED_S: Final = 10.0
 """How long is waited until a request is applied."""
 
@@ -84,15 +84,6 @@ LAST_KEY: Final = b"\xfd"
 MOST_OVERLAP_MS: Final = 30 * 86_400_000
 
 MOST_HEADER_CHARS: Final = 16_384
-
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
-_LINE: Final = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff]{0,4094}[\x21-\x7e\x80-\xff])?")
-OURS: Final = re.compile(
-    r"(x-)?webhook-.*|x-signature|host|content-.*|transfer-encoding|connection|keep-alive|upgrade|te|trailer"
-    r"|expect|cookie|proxy-.*|user-agent|accept-encoding",
-    re.IGNORECASE,
-)
-"""Headers that belong to the signature or to the connection."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 Url = Annotated[str, Meta(min_length=1, max_length=2_048)]
@@ -393,6 +384,21 @@ class Endpoints:
         """Close the connections to endpoints with the server."""
         await self.kept.poster.close()
 
+    def sealed(self, message_id: str, webhooks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the webhooks that a track request names with what is secret sealed, for its message only."""
+        owner = owner_of(message_id)
+        taken = []
+        for number, webhook in enumerate(webhooks):
+            kept = {name: value for name, value in webhook.items() if name not in ("secret", "headers")}
+            if (secret := webhook.get("secret")) is not None:
+                with _within(f"webhooks[{number}]"):
+                    kept["sealedSecret"] = self._secret(secret, owner)[1]
+            if webhook.get("headers"):
+                with _within(f"webhooks[{number}]"):
+                    kept["sealedHeaders"] = self._headers(webhook["headers"], owner)[1]
+            taken.append(kept)
+        return taken
+
     async def _part(self, partitions: Sequence[int]) -> EndpointsPart:
         items: list[tuple[str, bytes]] = []
         now = self.now()
@@ -440,12 +446,8 @@ class Endpoints:
     def _headers(self, headers: dict[str, str], endpoint_id: str) -> tuple[list[str], bytes | None]:
         """Return the names of headers, and what is kept of them."""
         for name, value in headers.items():
-            if not _TOKEN.fullmatch(name) or OURS.fullmatch(name):
-                raise refused(
-                    f"headers.{name[:200]}", "Expected the name of a header that is not ours to set"
-                )
-            if not _LINE.fullmatch(value):
-                raise refused(f"headers.{name}", "Expected one line of at most 4096 Latin characters")
+            if trouble := trouble_with_header(name, value):
+                raise refused(f"headers.{name[:200]}", trouble)
         if not headers:
             return [], None
         if sum(map(len, headers)) + sum(map(len, headers.values())) > MOST_HEADER_CHARS:
@@ -453,14 +455,7 @@ class Endpoints:
         return sorted(headers), self._sealer().seal(msgspec.json.encode(headers), endpoint_id)
 
     def _sealer(self) -> Sealer:
-        if self.kept.sealer is None:
-            raise Problem(
-                409,
-                "Secrets are not kept in the clear: start the workers with TRACKER_SECRET_KEYS.",
-                type=NO_SECRET_KEYS,
-                title="No secret keys",
-            )
-        return self.kept.sealer
+        return required(self.kept.sealer)
 
     def _known(self, endpoint_id: str) -> Endpoint:
         key = endpoint_id.encode()
@@ -504,6 +499,29 @@ class Endpoints:
             return await passed_on(self.gathering.ask, holder, request, body, ANSWERED_S)
         except Unreachable as error:
             raise self.gathering.unavailable([partition]) from error
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Name a field that is to blame by where it stands."""
+    try:
+        yield
+    except Problem as problem:
+        if "field" in problem.members:
+            problem.members["field"] = f"{place}.{problem.members['field']}"
+        raise
+
+
+def required(sealer: Sealer | None) -> Sealer:
+    """Return what seals, or say that it is needed."""
+    if sealer is None:
+        raise Problem(
+            409,
+            "Secrets are not kept in the clear: start the workers with TRACKER_SECRET_KEYS.",
+            type=NO_SECRET_KEYS,
+            title="No secret keys",
+        )
+    return sealer
 
 
 def unknown_endpoint(endpoint_id: str) -> Problem:

@@ -55,8 +55,8 @@ def mount(
     """
     asking = Asking()
     gathering = Gathering(reader, tables.deliveries, asking)
-    commands = Commands(doing, reader, gathering)
     endpoints = Endpoints(kept, doing, reader, gathering, now)
+    commands = Commands(doing, reader, gathering, endpoints.sealed)
     webhooks = Webhooks(sent, known, doing, reader, gathering)
     statistics = Statistics(reader, tables, gathering.scatter, retention_ms, now)
     views = Views(reader, gathering, statistics)

@@ -22,10 +22,15 @@ LENGTH_BYTES: Final = 4
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
-    """One attempt that is to be made; `number` says which job it is, and nothing else."""
+    """One attempt that is to be made.
+
+    Attributes:
+        number: says which job it is, and nothing else.
+        owner: whose the endpoint's secrets are: its own, by its id, or a message's.
+    """
 
     number: int
-    endpoint_id: str
+    owner: str
     endpoint: Endpoint
     webhook_id: str
     type: str

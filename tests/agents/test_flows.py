@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.flows import event_types
+from streams.domain.delivery import Track
 from streams.domain.histogram import bucket
 from streams.domain.reports import record_view
 from streams.domain.statistics import CREATED_THEN, SENT_THEN, Key
-from streams.messages import encode
+from streams.messages import encode, request_reader
+from streams.webhooks.sealing import Sealer
 from tests.agents.flowing import EVERYTHING, NOON, Partition, Record, record, request, status
 
 
@@ -468,9 +471,34 @@ def test_webhooks_are_kept_without_what_is_secret(partition: Partition) -> None:
     shown = json.loads(encode(record_view("m-1", partition.delivery())))
 
     assert shown["webhooks"] == [hook, {"url": "http://[::1]:8080"}]
-    assert b"hidden" not in partition.stored["deliveries"][b"m-1"]
+    assert b"hidden" not in b"".join(value for rows in partition.stored.values() for value in rows.values())
     assert b"hidden" not in b"".join(event.value or b"" for event in partition.events)
     assert partition.ask(request(createdAt=NOON, webhooks=[hook | secret])).counts["amended"] == 2
+    # what cannot be signed as it was asked for is not sent at all
+    queues = partition.rows(partition.tables.telling.tables.queues)
+    assert [(key, queue.endpoint.url) for key, queue in queues.items()] == [
+        (b"@0\0m-1", "http://later.example"),
+        (b"@1\0m-1", "http://[::1]:8080"),
+    ]
+
+
+def test_what_is_secret_of_a_request_is_sealed_for_its_message() -> None:
+    """By the lane, if whoever produced the request has not done so."""
+    sealer = Sealer({"k": bytes(32)})
+    read = request_reader(sealer.seal)
+    hook = {"url": "https://a.example", "secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
+
+    said = read(request(webhooks=[hook]).value)
+
+    assert isinstance(said, Track)
+    (webhook,) = said.webhooks or ()
+    assert sealer.open(webhook.secret or b"", "@m-1") == b"whsec_hidden"
+    assert json.loads(sealer.open(webhook.headers or b"", "@m-1")) == {"X-Key": "hidden_too"}
+    again = {"url": "https://a.example", "sealedSecret": b64encode(webhook.secret or b"").decode()}
+    kept = read(request(webhooks=[again]).value)
+    assert isinstance(kept, Track)
+    assert kept.webhooks is not None
+    assert kept.webhooks[0].secret == webhook.secret
 
 
 @pytest.mark.parametrize(("stream", "value", "code", "field"), MALFORMED)

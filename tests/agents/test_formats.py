@@ -125,6 +125,7 @@ def test_what_is_told_and_what_came_of_it_are_arrays_that_begin_with_a_version()
         NOON,
         1,
         [[1, NOON, 20, 500, None, "no"], [2, NOON, 1, None, None, ""]],
+        None,
     ]
 
 
