@@ -7,18 +7,23 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from aiohttp import web
 from confluent_kafka import Producer
+from standardwebhooks import Webhook as StandardWebhook
 
 from streams.client import DeliveryTracker, MessageError, MessageEvent, TrackerProblem, Webhook
 from streams.domain.statuses import Status
 from tests.faults.cluster import Cluster, Worker, until
+from tests.faults.hooks import topics_of
 from tests.faults.logs import Names, read_topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -28,6 +33,7 @@ PARTITIONS = 2
 HEARD_S = 20.0
 PHONE = "+821098765432"
 T0 = datetime(2026, 11, 2, 9, tzinfo=UTC)
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LONG_AGO_MS = 1_400_000_000_000  # more than ten years
 
 
@@ -36,7 +42,8 @@ def cluster(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     """One worker, which looks for what is due only when it is told to."""
     unique = f"t{uuid.uuid4().hex[:10]}"
     names = Names(kafka.bootstrap, f"{unique}-app", f"{unique}.", PARTITIONS)
-    with Cluster(names, tmp_path_factory.mktemp("parity")) as cluster:
+    seal = {"TRACKER_SECRET_KEYS": f"k:{b64encode(bytes(32)).decode()}", "TRACKER_WEBHOOK_ALLOW": "127.0.0.1"}
+    with Cluster(names, tmp_path_factory.mktemp("parity"), extra=seal) as cluster:
         cluster.create_topics()
         worker = cluster.worker("w0")
         worker.environment = worker.environment | {"TRACKER_SWEEP_INTERVAL": "1d"}
@@ -512,26 +519,63 @@ async def test_options_are_settings_of_the_workers(
     assert await tracker.get_tracking_record(message_id) == record
 
 
-async def test_webhooks_are_kept_and_not_sent_yet(
+async def test_webhooks_of_a_message_are_sent(
     cluster: Cluster, tracker: DeliveryTracker, message_id: str
 ) -> None:
-    """The record shows them without what is secret, which is in no event and no table."""
-    heard = Heard(tracker, message_id, "tracking:started")
-    secret = {"secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
-    hook = Webhook("http://127.0.0.1:1/hook", ["message.*"], timeout=1_000, retries=0)
+    """Signed and with headers, to where the request says; the record shows them without what is secret."""
+    came: list[dict[str, str]] = []
 
-    await tracked(tracker, message_id, webhooks=[msgspec.structs.replace(hook, **secret)])
-    await heard.until("tracking:started")
+    async def take(request: web.Request) -> web.Response:
+        came.append({name.lower(): value for name, value in request.headers.items()})
+        assert verify_standard(SECRET, came[-1], await request.read())["messageId"] == message_id
+        return web.Response(status=204 if len(came) > 1 else 500)
 
+    told: list[dict[str, Any]] = []
+    tracker.on("webhook:delivered", told.append)
+    heard = Heard(tracker, message_id, "tracking:completed")
+    async with served(take) as url:
+        hook = Webhook(url, ["message.delivered"], timeout=1_000, retries=1)
+        secret = {"secret": SECRET, "headers": {"X-Key": "hidden_too"}}
+        await tracked(tracker, message_id, webhooks=[msgspec.structs.replace(hook, **secret)])
+        await tracker.update_status(message_id, "DELIVERED", provider="solapi")
+        await heard.until("tracking:completed")
+        async with asyncio.timeout(HEARD_S):
+            while not any(event["messageId"] == message_id for event in told):
+                await asyncio.sleep(0.05)
+
+    assert [headers["x-key"] for headers in came] == ["hidden_too"] * 2
+    assert came[0]["webhook-id"] == came[1]["webhook-id"] == told[-1]["eventId"]
     record = await tracker.get_tracking_record(message_id)
     assert record is not None
     assert record.webhooks == [hook]
-    for topic in (f"{cluster.names.prefix}events", cluster.names.changelog("deliveries")):
+    for topic in topics_of(cluster.names):
         logs = await asyncio.to_thread(read_topic, cluster.names, topic)
-        assert b"hidden" not in b"".join(raw.value or b"" for log in logs.values() for raw in log)
+        text = b"".join(raw.value or b"" for log in logs.values() for raw in log)
+        assert b"hidden_too" not in text
+        assert SECRET.removeprefix("whsec_").encode() not in text
     with pytest.raises(TrackerProblem) as refused:
         await tracked(tracker, message_id, webhooks=[hook, Webhook("file:///etc/passwd")])
     assert (refused.value.status, refused.value.field) == (400, "webhooks[1].url")
+
+
+def verify_standard(secret: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    """What a webhook tells, if Standard Webhooks' own library takes its signature."""
+    data: dict[str, Any] = StandardWebhook(secret).verify(body, headers)["data"]
+    return data
+
+
+@asynccontextmanager
+async def served(take: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """The address of a receiver on loopback."""
+    application = web.Application()
+    application.router.add_post("/hook", take)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield "http://{}:{}/hook".format(*runner.addresses[0])
+    finally:
+        await runner.cleanup()
 
 
 def test_the_example_calls_each_method(cluster: Cluster) -> None:

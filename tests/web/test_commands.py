@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -235,3 +236,55 @@ async def test_a_foreign_page_cleans_nothing_up(group: Group, worker: Worker, pa
     headers = {"Sec-Fetch-Site": "cross-site"}
 
     assert (await group.get(worker, path, method="POST", headers=headers)).status == 403
+
+
+HOOK = {
+    "url": "https://a.example",
+    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "headers": {"X-Key": "hidden"},
+}
+
+
+async def test_what_is_secret_of_a_webhook_does_not_come_into_kafka(group: Group, worker: Worker) -> None:
+    """It is sealed for its message by who takes the request."""
+    reply = await group.get(
+        worker, "/v1/messages", method="POST", json=TRACK | {"webhooks": [HOOK, {"url": "https://b.example"}]}
+    )
+
+    assert reply.status == 202
+    said = worker.produced.records[-1][2]["webhooks"]
+    assert [sorted(hook) for hook in said] == [["sealedHeaders", "sealedSecret", "url"], ["url"]]
+    assert group.sealer is not None
+    assert group.sealer.open(b64decode(said[0]["sealedSecret"]), "@m-1").decode() == HOOK["secret"]
+    assert group.sealer.open(b64decode(said[0]["sealedHeaders"]), "@m-1") == b'{"X-Key":"hidden"}'
+
+
+@pytest.mark.parametrize(
+    ("hook", "field"),
+    [
+        ({"url": "ftp://a.example"}, "webhooks[1].url"),
+        ({"url": "https://a.example", "secret": "whsec_no"}, "webhooks[1].secret"),
+        ({"url": "https://a.example", "headers": {"Host": "b"}}, "webhooks[1].headers.Host"),
+        ({"url": "https://a.example", "headers": {"X": "a\r\nY: b"}}, "webhooks[1].headers.X"),
+    ],
+)
+async def test_a_webhook_that_could_not_be_sent_is_refused(
+    group: Group, worker: Worker, hook: dict[str, Any], field: str
+) -> None:
+    """With the field's place; nothing is produced."""
+    reply = await group.get(worker, "/v1/messages", method="POST", json=TRACK | {"webhooks": [HOOK, hook]})
+
+    assert (reply.status, reply.json["field"]) == (400, field)
+    assert worker.produced.records == []
+
+
+async def test_without_keys_nothing_secret_is_taken(group: Group) -> None:
+    """409; a webhook without a secret is."""
+    group.sealer = None
+    (worker,) = await group.start([range(6)])
+
+    reply = await group.get(worker, "/v1/messages", method="POST", json=TRACK | {"webhooks": [HOOK]})
+    assert (reply.status, reply.json["type"]) == (409, "urn:delivery-tracker:no-secret-keys")
+    hook = {"url": "https://a.example"}
+    reply = await group.get(worker, "/v1/messages", method="POST", json=TRACK | {"webhooks": [hook]})
+    assert reply.status == 202
