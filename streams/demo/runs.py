@@ -15,6 +15,7 @@ from streams.demo import summaries
 from streams.demo.places import Place, place_of
 from streams.demo.producing import Packer, bootstrap_servers, fill, open_producer, play, quiet_kafka_clients
 from streams.demo.readings import EventCounts, Lags, fetch_json
+from streams.demo.receiving import Receiver, receiver, webhook_environment
 from streams.demo.screens import Board, Screen
 from streams.demo.stops import Stopped, Stopper, in_thread
 from streams.demo.traffic import DEFAULT_SEED, Sample, Tally, Traffic, generate
@@ -110,7 +111,7 @@ async def _run(run: Run, stack: contextlib.AsyncExitStack) -> None:
     lags = await stack.enter_async_context(
         Lags(bootstrap, place.app_id, place.inputs.values(), place.partitions)
     )
-    run.worker.environment = worker_environment(
+    run.worker.environment = webhook_environment() | worker_environment(
         broker_url=broker_url,
         app_id=place.app_id,
         topic_prefix=place.topic_prefix,
@@ -186,6 +187,11 @@ async def _fill_and_process(run: Run, packer: Packer, lags: Lags, samples: Itera
 
 async def _play(run: Run, packer: Packer, lags: Lags, events: EventCounts) -> None:
     """Produce at a steady rate and show what becomes of it, until someone stops it."""
+    async with receiver(run.say) as taking:
+        await _play_to(run, packer, lags, events, taking)
+
+
+async def _play_to(run: Run, packer: Packer, lags: Lags, events: EventCounts, taking: Receiver) -> None:
     traffic = replace(_traffic(run.options), start_ms=time.time_ns() // 1_000_000)
     run.worker.start()
     playing = asyncio.ensure_future(play(packer, generate(traffic, run.tally), run.notify_produced))
@@ -193,8 +199,11 @@ async def _play(run: Run, packer: Packer, lags: Lags, events: EventCounts) -> No
     watcher = _watcher(run, lags, events)
     try:
         await watcher.until_ready()
-        run.say(summaries.where_to_look(run.worker.url, run.place, traffic.message_id(0)))
+        endpoint_id = await run.stopper.wait(in_thread(lambda: taking.register(run.worker.url)))
+        where = summaries.where_to_look(run.worker.url, run.place, traffic.message_id(0), endpoint_id)
+        run.say(where)
         while True:
+            run.board.webhooks, run.board.refused = taking.taken, taking.refused
             await watcher.look()
             for task in (playing, counting):
                 if task.done() and (error := task.exception()) is not None:

@@ -33,6 +33,9 @@ class Board:
     outcomes: Counter[str] = field(default_factory=Counter)
     by_status: Counter[str] = field(default_factory=Counter)
     events_per_s: dict[str, float] = field(default_factory=dict)
+    webhooks: int | None = None
+    refused: int = 0
+    """Webhooks that came and were signed, and those that were not."""
     expected: int | None = None
     """Records to be consumed in all, when the traffic has an end."""
 
@@ -139,8 +142,16 @@ def board_line(board: Board) -> str:
     return (
         f"[{board.elapsed_s:6.1f} s] produced {board.produced:,} ({board.produced_per_s:,.0f}/s)  "
         f"consumed {board.consumed:,} ({board.consumed_per_s:,.0f}/s)  lag {lag}  "
-        f"dead letters {board.outcomes['dead-lettered']:,}  messages {board.messages:,}: {statuses}"
+        f"dead letters {board.outcomes['dead-lettered']:,}  {_webhooks(board)}"
+        f"messages {board.messages:,}: {statuses}"
     )
+
+
+def _webhooks(board: Board) -> str:
+    if board.webhooks is None:
+        return ""
+    refused = f" ({board.refused:,} not signed)" if board.refused else ""
+    return f"webhooks {board.webhooks:,}{refused}  "
 
 
 def board_table(board: Board) -> RenderableType:
@@ -163,6 +174,8 @@ def _flow(board: Board) -> Table:
         ("consumed", f"{board.consumed:,} records, {board.consumed_per_s:,.0f}/s, lag {lag}"),
         ("outcomes", ", ".join(f"{name} {count:,}" for name, count in sorted(board.outcomes.items())) or "-"),
     ]
+    if board.webhooks is not None:
+        rows.append(("webhooks", f"{board.webhooks:,} received and verified, {board.refused:,} not signed"))
     for row in rows:
         flow.add_row(*row)
     return flow

@@ -72,12 +72,13 @@ def delivered(record: Json) -> str:
     return " ".join(words)
 
 
-def where_to_look(url: str, place: Place, message_id: str) -> str:
+def where_to_look(url: str, place: Place, message_id: str, endpoint_id: str) -> str:
     """Where the views are, and one curl for each."""
     curls = [
         ("a message", f"curl {url}/v1/messages/{message_id}"),
         ("its report", f"curl {url}/v1/messages/{message_id}/report"),
         ("by status", f"curl '{url}/v1/messages?status=DELIVERED&limit=3'"),
+        ("webhooks", f"curl '{url}/v1/webhooks?endpoint={endpoint_id}&status=delivered&limit=3'"),
         ("totals", f"curl {url}/v1/stats"),
         ("health", f"curl {url}/live; curl {url}/ready"),
         ("metrics", f"curl {url}/metrics"),
