@@ -7,6 +7,7 @@ however that ends: the pipe tells.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 
@@ -20,6 +21,8 @@ from streams.webhooks.sealing import Unsealable
 from streams.webhooks.sending import Sender
 
 __all__ = ["Sending"]
+
+log = logging.getLogger(__name__)
 
 GATHER_S = 0.015
 """How long what is done waits for more, so that it is told together."""
@@ -53,6 +56,10 @@ class Sending:
             made = await self._sender.send(job.owner, job.endpoint, job.webhook_id, job.type, job.body)
         except Unsealable:
             done = Done(job.number, self._sender.now(), 0, None, "unsealable", "", None)
+        except Exception:
+            # whoever gave the job waits for its end, and others must not wait for what is wrong with it
+            log.exception("an attempt of webhook %s failed inside", job.webhook_id)
+            done = Done(job.number, self._sender.now(), 0, None, "protocol", "", None)
         else:
             done = Done(
                 job.number,
