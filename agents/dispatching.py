@@ -188,6 +188,11 @@ class Dispatcher:
     _unsaid: dict[int, list[Flight]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    @property
+    def under_way(self) -> int:
+        """How many attempts are being made."""
+        return len(self._flights)
+
     async def run(self) -> None:
         """Dispatch whenever something is due, until cancelled."""
         while True:

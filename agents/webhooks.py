@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from faust.types import TP
+from prometheus_client import Counter, Gauge
 
 from agents.dispatching import Dispatcher
 from agents.flows import WebhookFlow
@@ -46,8 +47,15 @@ def stand(partition: int) -> int:
     return lanes.stand(TP(topics.webhooks, partition))
 
 
+ATTEMPTS = Counter("tracker_webhook_attempts", "Attempts to deliver webhooks by their answer", ["answer"])
+UNDER_WAY = Gauge("tracker_webhooks_under_way", "Attempts to deliver webhooks that are being made")
+
+
 def told(results: list[Done]) -> None:
     """Take what the sender tells."""
+    for result in results:
+        answer = result.trouble if result.status is None else f"{result.status // 100}xx"
+        ATTEMPTS.labels(answer).inc()
     dispatcher.done(results)
 
 
@@ -74,6 +82,7 @@ dispatcher = Dispatcher(
     lambda: time.time_ns() // 1_000_000,
     random.random,
 )
+UNDER_WAY.set_function(lambda: dispatcher.under_way)
 lanes.listen(DUE, dispatcher.note)
 app.mirror(endpoints, take)
 

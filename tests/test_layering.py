@@ -48,6 +48,7 @@ ALLOWED = {
         "aiokafka",
         "faust",
         "msgspec",
+        "prometheus_client",
         "streams.app",
         "streams.domain",
         "streams.engine",
