@@ -77,8 +77,8 @@ def read_world(names: Names) -> World:
 
 
 def of_messages(events: list[Raw]) -> list[Raw]:
-    """Leave out what workers tell of themselves and of providers."""
-    others = (b'"workerId"', b'"figures"')
+    """Leave out what workers tell of themselves, of providers and of webhooks."""
+    others = (b'"workerId"', b'"figures"', b'"endpointId"')
     return [event for event in events if not any(name in (event.value or b"") for name in others)]
 
 

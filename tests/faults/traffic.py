@@ -97,7 +97,8 @@ class Lifecycle:
             "templateId": rng.choice(("otp", "notice")),
             "provider": self.provider,
             "createdAt": iso(self.now),
-            "webhooks": [{"url": "https://example.com/hook", "secret": "whsec_x", "headers": {"a": "b"}}],
+            # tried again and again, and never let out of the worker
+            "webhooks": [{"url": "https://127.0.0.1:9/hook", "secret": "whsec_x", "headers": {"a": "b"}}],
             "metadata": {"campaign": rng.choice("abc"), "tags": ["x", {"y": rng.randrange(3)}]},
         }
         for name, value in (
@@ -133,7 +134,7 @@ class Lifecycle:
         earlier = {"createdAt": iso(self.now - rng.randrange(1, 5_000))}
         metadata = {"metadata": {"campaign": rng.choice("abc"), "more": None, "후속": rng.random() < 0.5}}
         webhook = {"url": "http://[::1]:8080/?a=b", "events": ["message.*"], "timeout": 5, "retries": 0}
-        webhooks = {"webhooks": rng.choice(([], [webhook], [webhook, {"url": "https://example.com"}]))}
+        webhooks = {"webhooks": rng.choice(([], [webhook], [webhook, {"url": "https://10.0.0.1"}]))}
         further = {"initialStatus": rng.choice(("SENT", "QUEUED", "DELIVERED"))}
         return said | rng.choice((earlier, metadata, further, webhooks, {}))
 
