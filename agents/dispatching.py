@@ -16,8 +16,6 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from aiokafka.errors import KafkaError
-
 from streams.domain.endpoints import Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
@@ -47,6 +45,10 @@ PAGE: Final = 1_000
 
 UNKNOWN_MS: Final = 60_000
 """How long an endpoint is unknown until what waits for it is forgotten; a new one is known a moment later."""
+
+ROUNDING: Final = 1e-6
+MOST_IDLE: Final = 1_000
+"""Endpoints, and times to wake, that may be remembered though nothing waits there."""
 
 THROTTLED_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 3_600_000
@@ -89,23 +91,35 @@ class Pace:
             return 0
         room = self.width - self.under_way
         if per_second is None:
+            # what was sent without a rate does not count against one that is set later
+            self.allowance, self.counted_at = float(MOST_AT_ONCE), now
             return room
         grown = self.allowance + max(0, now - self.counted_at) * per_second / 1000
         self.allowance, self.counted_at = min(grown, max(1.0, per_second)), now
-        return min(room, int(self.allowance))
+        return min(room, int(self.allowance + ROUNDING))
 
     def opens_at(self, now: int, per_second: float | None, room: int) -> int | None:
         """Return when there is more room, ms, if time alone makes it; None: an attempt must end first."""
         if now < self.not_before:
             return self.not_before
-        if per_second is not None:
-            return now + max(1, round((max(0, room) + 1 - self.allowance) * 1000 / per_second))
+        lacking = max(0, room) + 1 - self.allowance
+        if per_second is not None and lacking > 0:
+            return now + max(1, round(lacking * 1000 / per_second))
         return None
+
+    def is_idle(self, now: int) -> bool:
+        """Whether it is as if nothing was ever sent."""
+        return not self.under_way and self.width == MOST_AT_ONCE and self.not_before <= now
 
     def began(self) -> None:
         """Count an attempt that begins."""
         self.under_way += 1
         self.allowance -= 1
+
+    def took_back(self) -> None:
+        """Count an attempt no more that was not made after all."""
+        self.under_way -= 1
+        self.allowance += 1
 
     def ended(self, status: int | None, retry_after_ms: int | None, now: int) -> None:
         """Take what an attempt came to."""
@@ -161,6 +175,7 @@ class Dispatcher:
         stand: says up to which offset of that topic's partition all is applied.
         now: what time it is, ms.
         chance: from 0 up to 1, evenly.
+        generation: changes whenever partitions may have been elsewhere.
     """
 
     reader: Reader
@@ -171,10 +186,12 @@ class Dispatcher:
     stand: Callable[[int], int]
     now: Callable[[], int]
     chance: Callable[[], float]
+    generation: Callable[[], int] = lambda: 0
     _places: dict[Place, Ready] = field(default_factory=dict)
     _dirty: dict[Place, None] = field(default_factory=dict)
     _paces: dict[bytes, Pace] = field(default_factory=lambda: defaultdict(Pace))
     _held: frozenset[int] = frozenset()
+    _generation: int = 0
     _wakes: list[tuple[int, Place]] = field(default_factory=list)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
@@ -217,7 +234,7 @@ class Dispatcher:
             place = partition, group
             ready = self._places.get(place)
             if ready is None:
-                ready = self._places[place] = Ready()
+                ready = self._places[place] = Ready(more=False)
             if len(ready.keys) < PAGE:
                 ready.keys.append(key)
             else:
@@ -238,6 +255,9 @@ class Dispatcher:
         """Hand over what is due and has room."""
         self._follow_the_group()
         now = self.now()
+        for partition in self._held:
+            self._release(partition)
+        self._forget_idle(now)
         while self._wakes and self._wakes[0][0] <= now:
             _, place = heapq.heappop(self._wakes)
             ready = self._places.get(place)
@@ -255,9 +275,25 @@ class Dispatcher:
         if jobs:
             self.post.post(jobs)
 
+    def _forget_idle(self, now: int) -> None:
+        """Forget endpoints that nothing is known of but their name, and times that nothing waits for."""
+        if len(self._wakes) > MOST_IDLE + 2 * len(self._places):
+            waits = self._places.items()
+            self._wakes = [(ready.wakes_at, place) for place, ready in waits if ready.wakes_at is not None]
+            heapq.heapify(self._wakes)
+        if len(self._paces) > MOST_IDLE + 2 * len(self._places):
+            used = {group for _, group in self._places}
+            for group in [g for g, pace in self._paces.items() if g not in used and pace.is_idle(now)]:
+                del self._paces[group]
+
     def _follow_the_group(self) -> None:
         """Begin with the partitions that have come, and let go of those that went."""
-        held = self.reader.held()
+        held, generation = self.reader.held(), self.generation()
+        if generation != self._generation:
+            # a partition that went and came back may have been elsewhere
+            self._held, self._generation = frozenset(), generation
+            self._busy.clear()
+            self._stands.clear()
         if held == self._held:
             return
         for partition in self._held - held:
@@ -306,7 +342,7 @@ class Dispatcher:
             busy[key] = flight = Flight(partition, key, group)
             keys.popleft()
             yield flight
-        if not busy and ready.wakes_at is None:
+        if ready.wakes_at is None and not ready.more:
             del self._places[place]
 
     def _room(self, place: Place, ready: Ready, key: bytes, now: int) -> int:
@@ -351,7 +387,7 @@ class Dispatcher:
             endpoint_id, message_id = flight.key.decode().split("\0", 1)
             endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
             if endpoint is None:
-                self._paces[flight.group].under_way -= 1
+                self._paces[flight.group].took_back()
                 self._open({flight.group})
                 flight.said = Abandon(message_id, endpoint_id)
                 abandoned.append(flight)
@@ -371,7 +407,7 @@ class Dispatcher:
 
     def _drop(self, flight: Flight, due_at: int | None) -> None:
         """Begin no attempt after all; look again when it is due, None: never."""
-        self._paces[flight.group].under_way -= 1
+        self._paces[flight.group].took_back()
         del self._busy[flight.partition][flight.key]
         if due_at is not None:
             place = flight.partition, flight.group
@@ -432,6 +468,7 @@ class Dispatcher:
         for flight in flights:
             self._paces[flight.group].under_way -= 1
             self._again(flight)
+        self._open({flight.group for flight in flights})
 
     def _open(self, groups: set[bytes]) -> None:
         """Look at what waits for endpoints that have room: not always first in the same partition."""
@@ -442,13 +479,16 @@ class Dispatcher:
             for group in groups:
                 if (partition, group) in self._places:
                     self._dirty[partition, group] = None
+        self._woken.set()
 
     def _again(self, flight: Flight) -> None:
         """Let a queue be sent again soon, for what came of it is not known."""
-        self._busy[flight.partition].pop(flight.key, None)
+        busy = self._busy[flight.partition]
+        if busy.get(flight.key) is flight:
+            del busy[flight.key]
         if flight.partition in self._held:
             place = flight.partition, flight.group
-            self._wake(place, self._places.setdefault(place, Ready()), self.now() + AGAIN_MS)
+            self._wake(place, self._places.setdefault(place, Ready(more=False)), self.now() + AGAIN_MS)
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
         """Have produced what came of attempts; one batch after the other, or they would push each other."""
@@ -471,7 +511,8 @@ class Dispatcher:
             ]
             try:
                 offset = await self.produce(partition, records)
-            except (KafkaError, TimeoutError) as error:
+            except Exception as error:
+                # whatever it was, the queues are as they were and can be sent again
                 log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
                 for flight in flights:
                     self._again(flight)
@@ -499,6 +540,9 @@ class Dispatcher:
             del busy[flight.key]
             if flight.is_noted:
                 self.note(partition, [(flight.group, flight.key)])
+            place = partition, flight.group
+            if place in self._places and self._places[place].more:
+                self._dirty[place] = None
 
 
 def _fill(said: Attempted, result: Done) -> None:

@@ -83,7 +83,7 @@ class Telling:
         self.schedule: Final = schedule
         self.disabled_after_ms: Final = disabled_after_ms
         self.retention_ms: Final = retention_ms
-        self._heard_at: dict[str, int] = {}
+        self._heard_at: dict[tuple[str, bool], int] = {}
 
     def may_tell(self, delivery: Delivery) -> bool:
         """Say whether any event of a message may have to be told to anybody."""
@@ -198,7 +198,10 @@ class Telling:
             return None
         queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
         queue = queues.get(key)
-        if queue is None or queue.waiting[0] != event or said.number != queue.attempts + 1:
+        if queue is None:
+            return None
+        unit.note(DUE, (queue.group, key))
+        if queue.waiting[0] != event or said.number != queue.attempts + 1:
             return None
         endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
         sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
@@ -214,7 +217,6 @@ class Telling:
         else:
             self._emit(said, state == "delivered", offset, at, unit)
             self._next(queues, key, queue, said.endpoint_id, said.started_at + said.duration, unit)
-        unit.note(DUE, (queue.group, key))
         if queue.endpoint is None and endpoint is not None:
             self._hear(said.endpoint_id, endpoint, verdict(said), at, unit)
         return state
@@ -248,7 +250,10 @@ class Telling:
         """Forget what waits for an endpoint that is there no longer; False if there is nothing, or it is."""
         queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
         queue = queues.get(key)
-        if queue is None or queue.endpoint is not None or said.endpoint_id in self.routing.endpoints:
+        if queue is None:
+            return False
+        unit.note(DUE, (queue.group, key))
+        if queue.endpoint is not None or said.endpoint_id in self.routing.endpoints:
             return False
         queues.delete(key)
         return True
@@ -284,6 +289,7 @@ class Telling:
                 continue
             if queue.waiting[0] == key:
                 self._next(queues, where, queue, endpoint_id, queue.due_at, unit)
+                unit.note(DUE, (queue.group, where))
             else:
                 queue.waiting.remove(key)
                 queues.put(where, queue)
@@ -321,9 +327,10 @@ class Telling:
         """Let the endpoint's lane know what changes how it stands, wherever that is; now and then."""
         if not is_news(endpoint, came_to, at, self.disabled_after_ms):
             return
-        if came_to != "gone" and abs(at - self._heard_at.get(endpoint_id, 0)) < HEARD_EVERY_MS:
+        kind = endpoint_id, came_to == "delivered"
+        if came_to != "gone" and abs(at - self._heard_at.get(kind, 0)) < HEARD_EVERY_MS:
             return
-        self._heard_at[endpoint_id] = at
+        self._heard_at[kind] = at
         key, value = endpoint_id.encode(), encode(Heard(endpoint_id, came_to))
         unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
 

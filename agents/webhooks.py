@@ -81,6 +81,7 @@ dispatcher = Dispatcher(
     stand,
     lambda: time.time_ns() // 1_000_000,
     random.random,
+    lanes.generation,
 )
 UNDER_WAY.set_function(lambda: dispatcher.under_way)
 lanes.listen(DUE, dispatcher.note)

@@ -52,27 +52,30 @@ class Sending:
                 task.add_done_callback(self._tasks.discard)
 
     async def _attempt(self, job: Job) -> None:
+        done = Done(job.number, self._sender.now(), 0, None, "protocol", "", None)
         try:
-            made = await self._sender.send(job.owner, job.endpoint, job.webhook_id, job.type, job.body)
+            done = await self._made(job)
         except Unsealable:
-            done = Done(job.number, self._sender.now(), 0, None, "unsealable", "", None)
+            done.trouble = "unsealable"
         except Exception:
-            # whoever gave the job waits for its end, and others must not wait for what is wrong with it
             log.exception("an attempt of webhook %s failed inside", job.webhook_id)
-            done = Done(job.number, self._sender.now(), 0, None, "protocol", "", None)
-        else:
-            done = Done(
-                job.number,
-                made.started_at,
-                made.duration_ms,
-                made.status,
-                made.trouble,
-                made.body.decode(errors="replace")[:SHOWN_CHARS],
-                retry_after_ms(made.retry_after, self._sender.now()),
-            )
-        if not self._done:
-            asyncio.get_running_loop().call_later(GATHER_S, self._tell)
-        self._done.append(done)
+        finally:
+            # whoever gave the job waits for its end
+            if not self._done:
+                asyncio.get_running_loop().call_later(GATHER_S, self._tell)
+            self._done.append(done)
+
+    async def _made(self, job: Job) -> Done:
+        made = await self._sender.send(job.owner, job.endpoint, job.webhook_id, job.type, job.body)
+        return Done(
+            job.number,
+            made.started_at,
+            made.duration_ms,
+            made.status,
+            made.trouble,
+            made.body.decode(errors="replace")[:SHOWN_CHARS],
+            retry_after_ms(made.retry_after, self._sender.now()),
+        )
 
     def _tell(self) -> None:
         done, self._done = self._done, []

@@ -56,11 +56,14 @@ Trouble: TypeAlias = Literal[
 MOST_BODY_BYTES: Final = 20_000
 """Of a webhook; what would be more goes without the report."""
 
+GONE_PAUSE_MS: Final = 3_600_000
+
 MOST_TRIES_LOGGED: Final = 30
 """Attempts that the log of a webhook keeps, the last of them."""
 
 GROUP_BYTES: Final = 8
 MOST_DIGITS: Final = 9
+LONGEST_NUMBER: Final = len(str(1 << 63))
 
 OWN: Final = "@"
 """Begins the ids of endpoints that a message's own request named; then comes which of them."""
@@ -195,12 +198,16 @@ def event_key(id_: str) -> bytes | None:
     """
     stream, _, place = id_.partition("-")
     numbers = place.split("-")
-    if stream not in _STREAMS or len(numbers) != 3 or not all(n.isascii() and n.isdigit() for n in numbers):
+    if stream not in _STREAMS or len(numbers) != 3 or not all(map(_is_number, numbers)):
         return None
     offset, number = int(numbers[1]), int(numbers[2])
     if offset >= 1 << 63 or number > 255:
         return None
     return _STREAMS[stream] + _pack_place(offset, number)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
 
 
 def partition_named(id_: str) -> int | None:
@@ -260,11 +267,12 @@ def after_attempt(
     queue.attempts = said.number
     if came_to == "delivered":
         sending.state = "delivered"
-    elif came_to == "gone":
-        sending.state, queue.due_at = "pending" if is_kept else "failed", ended_at
     else:
         made = said.number - queue.from_attempt
         again = next_attempt_at(ended_at, made, said.random, said.retry_after, schedule)
+        if came_to == "gone":
+            # until its endpoint is known to be disabled it must not be tried at once
+            again = (again or ended_at + GONE_PAUSE_MS) if is_kept else None
         sending.state = "failed" if again is None else "pending"
         queue.due_at = ended_at if again is None else again
     return sending.state

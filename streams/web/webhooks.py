@@ -205,6 +205,8 @@ class Webhooks:
         """List the webhooks of an endpoint in one state, by the time of their events."""
         values = single_values(request.query, ("endpoint", "status", "from", "to", "limit", "cursor"))
         asked = self._asked(values)
+        if len(asked.states) > 1:
+            raise invalid_parameter("status", f"status is one of {', '.join(STATES)}.")
         limit = parse_limit(values.get("limit"), DEFAULT_LIMIT)
         after = place_of(values.get("cursor"), ENTRY_BYTES, self._prefixes(asked))
         query = asked.query() | {"limit": str(limit)} | ({} if after is None else {"cursor": cursor(after)})
@@ -241,7 +243,7 @@ class Webhooks:
         said = said_in(await bytes_of(request), Replay)
         if endpoint_id not in self.endpoints:
             raise unknown_endpoint(endpoint_id)
-        states: tuple[State, ...] = ("failed", "delivered") if said.status == "all" else (said.status,)
+        states: tuple[State, ...] = ("delivered", "failed") if said.status == "all" else (said.status,)
         asked = Asked(endpoint_id, states, *parse_span(said.since, said.to, LAST_MS))
         query = asked.query()
         parts = await self.gathering.scatter(
@@ -267,7 +269,7 @@ class Webhooks:
 
     def _asked(self, values: Mapping[str, str]) -> Asked:
         endpoint_id = values.get("endpoint")
-        if endpoint_id is None:
+        if endpoint_id is None or not endpoint_id.isprintable():
             raise invalid_parameter("endpoint", "endpoint is required: whose webhooks are asked for.")
         states = tuple(state for state in STATES if state in values.get("status", "").split(","))
         if not states or len(states) != len(values["status"].split(",")):
@@ -353,7 +355,8 @@ class Webhooks:
         return ReplayedPart(tuple(partitions), resent, complete)
 
     def _pages(self, asked: Asked, partition: int) -> Iterator[list[Resend]]:
-        """Yield what is to be sent again in a partition, oldest first, as it is then."""
+        """Yield what is to be sent again in a partition, oldest first, as it is then; each once."""
+        seen: set[bytes] = set()
         for prefix in self._prefixes(asked):
             first, end = prefix + _time(asked.begin), prefix + _time(asked.end)
             while True:
@@ -362,7 +365,8 @@ class Webhooks:
                 resends = []
                 for _, key in found:
                     sending = self.reader.get(self.tables.sendings, partition, key)
-                    if sending is not None:
+                    if sending is not None and key not in seen:
+                        seen.add(key)
                         id_ = event_id(partition, key[:KEY_BYTES])
                         resends.append(Resend(sending.message_id, id_, asked.endpoint_id))
                 if resends:

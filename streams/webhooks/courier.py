@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,10 @@ log = logging.getLogger(__name__)
 
 #: Between the end of a sender and the start of the next one, seconds.
 RESTART_S = 1.0
+#: Names that are looked up at a time, half of them in fact.
+LOOKUPS = 512
+#: How long a sender may take to end that has closed its output, seconds.
+END_S = 5.0
 
 
 class Courier:
@@ -55,6 +60,9 @@ class Courier:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=1 << 24,
+                # names are looked up in uvloop's threads, four by default: a few names whose servers
+                # do not answer would hold up all others
+                env={**os.environ, "UV_THREADPOOL_SIZE": str(LOOKUPS)},
                 # a Ctrl-C of the terminal is for the worker, which may still want to send
                 start_new_session=True,
             )
@@ -67,7 +75,8 @@ class Courier:
                 self._input = None
                 process.stdin.close()
                 self._lost()
-            log.error("the sender of webhooks ended with %s; another is started", await process.wait())
+            code = await _ended(process)
+            log.error("the sender of webhooks ended with %s; another is started", code)
             await asyncio.sleep(RESTART_S)
 
     async def _listen(self, output: asyncio.StreamReader) -> None:
@@ -76,3 +85,13 @@ class Courier:
                 self._told(await DONE.read(output))
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Return the exit code of a process that should end, and see that it does."""
+    try:
+        async with asyncio.timeout(END_S):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents.dispatching import MOST_AT_ONCE, PAGE, UNKNOWN_MS, Dispatcher
+from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, PAGE, UNKNOWN_MS, Dispatcher
 from agents.telling import DUE
 from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
-from streams.domain.webhooks import group_of
+from streams.domain.webhooks import Attempted, group_of
 from streams.engine.units import Output
+from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
 from tests.web.workers import Data, MemoryReader
 
-from .flowing import NOON, TABLES, Record, request, telling
+from .flowing import NOON, TABLES, Record, record, request, telling
 
 
 class World:
@@ -74,8 +75,9 @@ class World:
             self._tell(self.data.partition_of(message))
 
     def _tell(self, partition: int) -> None:
-        notes = self.data.parts[partition].notes
-        self.dispatcher.note(partition, notes.get(DUE, set()))
+        """As lanes do: nobody hears of a unit that has noted nothing."""
+        if due := self.data.parts[partition].notes.get(DUE):
+            self.dispatcher.note(partition, due)
 
     async def answer(self, status: int | None = 204, jobs: Sequence[Job] | None = None, **said: Any) -> None:
         """Let attempts end, all that are being made if it is not said which; and have that produced."""
@@ -359,3 +361,141 @@ async def test_what_a_message_itself_names_is_told_beside_what_is_registered() -
     # who is gone of a message gets nothing more of it; the one that is registered may be mended
     assert b"@0\0m-0" not in queues
     assert b"ep_a\0m-0" in queues
+
+
+async def test_an_attempt_that_is_known_already_holds_up_nothing() -> None:
+    """A former holder of the partition may have told of it before: what comes next is sent."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    (before,) = world.step()
+    other = Attempted("m", before.split()[1], "ep_a", 1, NOON, NOON, 5, 0.5, 204)
+    world.produced.append((0, [(b"m", encode(other), [], None)]))
+    world.ends[0] += 1
+    world.apply()
+    assert world.step() == []
+    await world.answer()
+    world.apply()
+
+    assert world.step(1_000) == ["ep_a statuses-0-1-0"]
+
+
+async def test_what_was_sent_without_a_rate_does_not_count_against_one() -> None:
+    """An endpoint may get a rate after a busy hour without; and no attempt counts twice against it."""
+    world = World(1, ep_a=Endpoint())
+    for number in range(200):
+        world.say(f"m-{number}", "SENT")
+        world.step()
+        await world.answer()
+        world.apply()
+    world.know("ep_a", Endpoint(rate=10))
+    sent = 0
+    for number in range(600):
+        if number % 10:
+            world.say(f"n-{number}", "SENT")
+        sent += len(world.step(100))
+        await world.answer()
+        world.apply()
+
+    assert sent > 530
+
+
+async def test_410_is_not_tried_at_once_until_it_is_heard_everywhere() -> None:
+    """Nor are its tries used up meanwhile: the event waits until the receiver is mended."""
+    world = World(1, ep_a=Endpoint(retries=2))
+    world.say("m", "SENT")
+    sent = 0
+    for _ in range(100):
+        sent += len(world.step(20))
+        await world.answer(410)
+        world.apply()
+    assert sent <= 2
+    for _ in range(5):
+        world.step(3_600_000)
+        await world.answer(410)
+        world.apply()
+
+    queues = world.data.parts[0].rows(world.data.tables.telling.tables.queues)
+    assert list(queues) == [b"ep_a\0m"]
+
+
+async def test_whatever_keeps_it_from_being_told_it_is_sent_again() -> None:
+    """An error that nobody thought of must not silence a partition."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    world.step()
+    produce = world.dispatcher.produce
+
+    async def broken(partition: int, records: list[Output]) -> int:
+        raise RuntimeError("closed")
+
+    world.dispatcher.produce = broken
+    await world.answer()
+    world.dispatcher.produce = produce
+    for _ in range(10):
+        world.step(1_000)
+        await world.answer()
+        world.apply()
+
+    assert world.sent == ["ep_a statuses-0-0-0"] * 2 + ["ep_a statuses-0-1-0", "ep_a statuses-0-1-1"]
+
+
+async def test_all_that_waits_for_an_endpoint_that_is_gone_is_forgotten() -> None:
+    """More than a page, though the lane is slow."""
+    world = World(1, ep_a=Endpoint(state="paused"))
+    for number in range(2 * PAGE + 100):
+        world.data.say(f"m-{number}", "SENT", NOON)
+    world.reader.own.clear()
+    world.step()
+    world.reader.own.add(0)
+    world.know("ep_a", None)
+    world.step()
+    world.step(UNKNOWN_MS + 1)
+    for number in range(400):
+        world.step(250)
+        await world.settle()
+        if number > 100:
+            world.apply()
+
+    assert world.data.parts[0].rows(world.data.tables.telling.tables.queues) == {}
+
+
+async def test_what_is_forgotten_while_it_is_sent_does_not_hold_up_the_next() -> None:
+    """Retention goes by the clock, whoever is under way."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.now += 8 * 86_400_000
+    world.say("m", "READ")
+    world.data.parts[0].ask(record("tick", type="tick", receipt=world.now))
+    world.dispatcher.note(0, world.data.parts[0].notes.get(DUE, set()))
+    assert world.step() == []
+    await world.answer()
+    world.apply()
+
+    assert world.step(1_000) == ["ep_a statuses-0-1-0"]
+
+
+async def test_a_partition_that_was_elsewhere_is_looked_at_anew() -> None:
+    """Though it is back before anybody saw that it went."""
+    world = World(1, ep_a=Endpoint())
+    world.data.say("m", "SENT", NOON)
+    assert world.step() == []
+    world.dispatcher.generation = lambda: 1
+    assert world.step() == ["ep_a statuses-0-0-0"]
+
+
+async def test_servers_that_are_named_once_are_forgotten() -> None:
+    """Anybody may name any server in a request."""
+    world = World(1)
+    for number in range(2 * MOST_IDLE):
+        part = world.data.parts[0].ask(
+            request(f"m-{number}", webhooks=[{"url": f"https://{number}.example"}])
+        )
+        world.dispatcher.note(0, part.notes[DUE])
+        world.step()
+        await world.answer()
+        world.apply()
+
+    world.step()
+    assert len(world.dispatcher._paces) <= MOST_IDLE + 10
+    assert len(world.dispatcher._places) <= 10

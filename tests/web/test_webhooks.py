@@ -105,7 +105,15 @@ async def test_any_worker_shows_what_became_of_a_webhook(sent: Sent) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["statuses-3-9-0", "statuses-99-0-0", "nonsense", "statuses-3-0", "webhooks-3-0-0"]
+    "name",
+    [
+        "statuses-3-9-0",
+        "statuses-99-0-0",
+        "nonsense",
+        "statuses-3-0",
+        "webhooks-3-0-0",
+        f"statuses-0-{'9' * 5_000}-0",
+    ],
 )
 async def test_of_what_was_never_told_nothing_is_known(sent: Sent, name: str) -> None:
     """An id of no event, of no partition, or of an event that nobody wanted."""
@@ -147,6 +155,7 @@ async def test_webhooks_of_an_endpoint_are_listed_by_how_they_stand(sent: Sent) 
         ("status=failed", "endpoint"),
         ("endpoint=ep_a", "status"),
         ("endpoint=ep_a&status=lost", "status"),
+        ("endpoint=ep_a&status=pending,failed", "status"),
         ("endpoint=ep_a&status=failed&from=yesterday", "from"),
         ("endpoint=ep_a&status=failed&cursor=AQID", "cursor"),
         ("endpoint=ep_a&status=failed&limit=0", "limit"),
