@@ -19,7 +19,16 @@ from typing import Any, Final, Protocol
 from streams.domain.endpoints import Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
-from streams.domain.webhooks import GROUP_BYTES, OWN, Abandon, Attempted, Queue, event_id, owner_of
+from streams.domain.webhooks import (
+    GROUP_BYTES,
+    OWN,
+    Abandon,
+    Attempted,
+    Queue,
+    event_id,
+    owner_of,
+    queue_names,
+)
 from streams.engine.reading import Reader
 from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
@@ -245,11 +254,7 @@ class Dispatcher:
     def changed(self, endpoint_id: str, group: bytes) -> None:
         """Look anew at what waits for an endpoint, for it is not as it was."""
         self._unknown.pop(endpoint_id, None)
-        for partition in self._held:
-            place = partition, group
-            if place in self._places:
-                self._dirty[place] = None
-        self._woken.set()
+        self._open({group})
 
     def step(self) -> None:
         """Hand over what is due and has room."""
@@ -351,7 +356,7 @@ class Dispatcher:
         Args:
             key: of a queue of the place; all of them are of one endpoint.
         """
-        endpoint_id = key[: key.index(0)].decode()
+        endpoint_id, _ = queue_names(key)
         endpoint = self.routing.endpoints.get(endpoint_id)
         rate = None
         if endpoint is not None:
@@ -384,11 +389,10 @@ class Dispatcher:
         found = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
         abandoned: list[Flight] = []
         for (flight, queue), told in zip(due, found, strict=True):
-            endpoint_id, message_id = flight.key.decode().split("\0", 1)
+            endpoint_id, message_id = queue_names(flight.key)
             endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
             if endpoint is None:
-                self._paces[flight.group].took_back()
-                self._open({flight.group})
+                self._give_back(flight)
                 flight.said = Abandon(message_id, endpoint_id)
                 abandoned.append(flight)
             elif told is None:
@@ -407,12 +411,15 @@ class Dispatcher:
 
     def _drop(self, flight: Flight, due_at: int | None) -> None:
         """Begin no attempt after all; look again when it is due, None: never."""
-        self._paces[flight.group].took_back()
         del self._busy[flight.partition][flight.key]
         if due_at is not None:
             place = flight.partition, flight.group
             self._wake(place, self._places.setdefault(place, Ready(more=False)), due_at)
-        # there is room for another, wherever that waits
+        self._give_back(flight)
+
+    def _give_back(self, flight: Flight) -> None:
+        """Take note that no attempt is made: there is room for another, wherever that waits."""
+        self._paces[flight.group].took_back()
         self._open({flight.group})
 
     def _share(self, endpoint: Endpoint) -> float | None:
@@ -460,7 +467,6 @@ class Dispatcher:
         self._open({flight.group for flights in ended.values() for flight in flights})
         for partition, flights in ended.items():
             self._say(partition, flights)
-        self._woken.set()
 
     def lost(self) -> None:
         """Forget what is under way: nobody will tell what came of it."""

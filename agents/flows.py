@@ -95,9 +95,6 @@ Outcome: TypeAlias = Literal[
 ]
 """What became of a record; each has exactly one."""
 
-Told: TypeAlias = Literal["requests", "statuses"]
-"""Inputs whose events are told to endpoints."""
-
 Reason: TypeAlias = Literal[
     "requested",
     "first",
@@ -167,8 +164,7 @@ class Flow(Generic[S]):
         said = self._read_all(batch, tally, unit)
         deliveries = unit.table(self.tables.deliveries)
         deliveries.load([key for _, key, _ in said])
-        stream: Told = "statuses" if self.stream == "statuses" else "requests"
-        events = Events(stream, batch.partition, self.names.events, self.tables.telling, unit)
+        events = Events(self.stream, batch.partition, self.names.events, self.tables.telling, unit)
         apply = self._apply
         outcomes = [
             apply(batch, record, key, what, deliveries, tally, events, unit) for record, key, what in said
@@ -556,7 +552,7 @@ class Events:
         telling: how endpoints are told.
     """
 
-    def __init__(self, stream: Told, partition: int, topic: str, telling: Telling, unit: Unit) -> None:
+    def __init__(self, stream: Stream, partition: int, topic: str, telling: Telling, unit: Unit) -> None:
         self._place = f"{stream}-{partition}-"
         self._stream = stream
         self._emit = unit.emitter(topic)

@@ -14,13 +14,14 @@ from typing import Final
 import msgspec
 
 from streams.domain.delivery import Delivery
-from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, is_news
+from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, heard
 from streams.domain.placement import partition_of
 from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
 from streams.domain.routing import Route, Routing, own_routes
 from streams.domain.statuses import Status
 from streams.domain.times import iso
 from streams.domain.webhooks import (
+    EVENT_RANGES,
     MOST_BODY_BYTES,
     Abandon,
     Attempted,
@@ -261,8 +262,8 @@ class Telling:
     def let_go(self, now: int, unit: Unit) -> Iterator[None]:
         """Forget what was told longer ago than it is kept, up to so much; in steps."""
         events, before = unit.table(self.tables.events), now - self.retention_ms
-        for first in STREAM_KEYS:
-            left, end = MOST_LET_GO, first + LAST
+        for first, end in EVENT_RANGES:
+            left = MOST_LET_GO
             while left > 0 and (keys := unit.stored_keys(self.tables.events, first, end, STEP)):
                 events.load(keys)
                 rows = [(key, told) for key in keys if (told := events.get(key)) is not None]
@@ -325,7 +326,7 @@ class Telling:
 
     def _hear(self, endpoint_id: str, endpoint: Endpoint, came_to: Verdict, at: int, unit: Unit) -> None:
         """Let the endpoint's lane know what changes how it stands, wherever that is; now and then."""
-        if not is_news(endpoint, came_to, at, self.disabled_after_ms):
+        if heard(endpoint, came_to, at, self.disabled_after_ms) is None:
             return
         kind = endpoint_id, came_to == "delivered"
         if came_to != "gone" and abs(at - self._heard_at.get(kind, 0)) < HEARD_EVERY_MS:
@@ -335,8 +336,6 @@ class Telling:
         unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
 
 
-STREAM_KEYS: Final = (b"r", b"s")
-LAST: Final = b"\xff" * 10
 DAY_MS: Final = 86_400_000
 ROOM: Final = 200
 """What a body has beside its data, bytes."""

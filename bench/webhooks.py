@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from bench.ours import BenchFailed, until_processed, until_ready, worker
 from bench.soak import slope
 from streams.demo.places import Place
 from streams.demo.producing import bootstrap_servers
-from streams.demo.readings import Metrics, fetch_json
+from streams.demo.readings import Metrics, fetch_json, post_json
 from streams.demo.traffic import ROUTES
 from streams.kafka.probe import free_port
 
@@ -139,12 +137,7 @@ def receivers(count: int, slow: Sequence[int] = ()) -> Iterator[list[int]]:
 
 def register(url: str, port: int, **filters: Any) -> None:
     """Have some events sent to a receiver."""
-    said = {"url": f"http://127.0.0.1:{port}/", **filters}
-    request = urllib.request.Request(
-        f"{url}/v1/endpoints", json.dumps(said).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        answer.read()
+    post_json(f"{url}/v1/endpoints", {"url": f"http://127.0.0.1:{port}/", **filters})
 
 
 def drained(

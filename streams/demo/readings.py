@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 ANSWER_S = 3.0
+POSTED_S = 15.0
 
 
 @dataclass
@@ -89,6 +90,13 @@ def fetch_json(url: str) -> Any | None:
         return None if text is None else json.loads(text)
     except ValueError:
         return None
+
+
+def post_json(url: str, said: Any) -> Any:
+    """POST a JSON document to a loopback URL, and return the answer's; an OSError when it is refused."""
+    request = urllib.request.Request(url, json.dumps(said).encode(), {"Content-Type": "application/json"})
+    with _opener.open(request, timeout=POSTED_S) as answer:
+        return json.loads(answer.read())
 
 
 def fetch_metrics(urls: Iterable[str]) -> Metrics | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from streams.demo.readings import post_json
 from streams.webhooks.receiver import Arrival, receiving
 from streams.webhooks.signatures import SECRET_BYTES, new_secret, verifying_key_of
 
@@ -22,7 +21,6 @@ EVENTS: Final = ["message.read", "message.failed"]
 """What the demonstration wants to be told of."""
 
 HOST: Final = "127.0.0.1"
-ANSWER_S: Final = 15.0
 
 
 @dataclass
@@ -48,15 +46,7 @@ class Receiver:
     def register(self, worker_url: str) -> str:
         """Have a worker send webhooks here; return the endpoint's id."""
         said = {"url": self.url, "events": EVENTS, "secret": self.secret}
-        request = urllib.request.Request(
-            f"{worker_url}/v1/endpoints", json.dumps(said).encode(), {"Content-Type": "application/json"}
-        )
-        with _opener.open(request, timeout=ANSWER_S) as answer:
-            return str(json.loads(answer.read())["id"])
-
-
-# A proxy of the environment must not stand between us and our own worker.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return str(post_json(f"{worker_url}/v1/endpoints", said)["id"])
 
 
 @asynccontextmanager

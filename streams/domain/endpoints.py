@@ -32,7 +32,6 @@ __all__ = [
     "State",
     "changed",
     "heard",
-    "is_news",
     "is_pattern",
     "is_wanted",
     "live_secrets",
@@ -184,11 +183,6 @@ class Heard(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="end
 
     message_id: MessageId
     verdict: Verdict
-
-
-def is_news(endpoint: Endpoint, verdict: Verdict, now: int, disabled_after_ms: int) -> bool:
-    """Say whether what an attempt came to changes how an endpoint stands."""
-    return heard(endpoint, verdict, now, disabled_after_ms) is not None
 
 
 def heard(

@@ -8,7 +8,7 @@ however often it is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import Annotated, Final, Literal, TypeAlias
@@ -21,6 +21,7 @@ from streams.domain.endpoints import Endpoint
 from streams.domain.retries import Verdict, next_attempt_at, verdict_of
 
 __all__ = [
+    "EVENT_RANGES",
     "GROUP_BYTES",
     "MOST_BODY_BYTES",
     "OWN",
@@ -42,7 +43,9 @@ __all__ = [
     "owner_of",
     "partition_named",
     "queue_key",
+    "queue_names",
     "sending_key",
+    "sending_names",
     "verdict",
 ]
 
@@ -62,16 +65,18 @@ MOST_TRIES_LOGGED: Final = 30
 """Attempts that the log of a webhook keeps, the last of them."""
 
 GROUP_BYTES: Final = 8
-MOST_DIGITS: Final = 9
 LONGEST_NUMBER: Final = len(str(1 << 63))
 
 OWN: Final = "@"
 """Begins the ids of endpoints that a message's own request named; then comes which of them."""
 
-_STREAMS: Final = {"requests": b"r", "statuses": b"s"}
+_STREAMS: Final[Mapping[str, bytes]] = {"requests": b"r", "statuses": b"s"}
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
 _PLACE: Final = Struct(">QB")
 _pack_place: Final = _PLACE.pack
+
+EVENT_RANGES: Final = [(letter, letter + b"\xff" * (_PLACE.size + 1)) for letter in _STREAMS.values()]
+"""Between which keys the events of each input lie, in order of arrival."""
 
 
 class Told(msgspec.Struct, array_like=True, gc=False):
@@ -186,7 +191,7 @@ class Abandon(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="w
     endpoint_id: Text
 
 
-def event_place(stream: Literal["requests", "statuses"], offset: int, number: int) -> bytes:
+def event_place(stream: str, offset: int, number: int) -> bytes:
     """Return the key of an event: of a record's events the one of that number."""
     return _STREAMS[stream] + _pack_place(offset, number)
 
@@ -203,7 +208,7 @@ def event_key(id_: str) -> bytes | None:
     offset, number = int(numbers[1]), int(numbers[2])
     if offset >= 1 << 63 or number > 255:
         return None
-    return _STREAMS[stream] + _pack_place(offset, number)
+    return event_place(stream, offset, number)
 
 
 def _is_number(text: str) -> bool:
@@ -212,8 +217,7 @@ def _is_number(text: str) -> bool:
 
 def partition_named(id_: str) -> int | None:
     """Return the partition that an event was made in, as its id says; None when nothing has such an id."""
-    number = id_.split("-")[1] if event_key(id_) is not None else ""
-    return int(number) if number.isascii() and number.isdigit() and len(number) < MOST_DIGITS else None
+    return None if event_key(id_) is None else int(id_.split("-")[1])
 
 
 def event_id(partition: int, key: bytes) -> str:
@@ -227,9 +231,21 @@ def queue_key(endpoint_id: str, message_id: str) -> bytes:
     return f"{endpoint_id}\0{message_id}".encode()
 
 
+def queue_names(key: bytes) -> tuple[str, str]:
+    """Return the ids of endpoint and message that a queue's key is made of."""
+    endpoint_id, _, message_id = key.decode().partition("\0")
+    return endpoint_id, message_id
+
+
 def sending_key(event: bytes, endpoint_id: str) -> bytes:
     """Return the key of what became of telling an event to an endpoint: beside the event's."""
     return event + endpoint_id.encode()
+
+
+def sending_names(key: bytes) -> tuple[bytes, str]:
+    """Return the event's key and the endpoint's id that a sending's key is made of."""
+    size = 1 + _PLACE.size
+    return key[:size], key[size:].decode()
 
 
 def owner_of(message_id: str) -> str:

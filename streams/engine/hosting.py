@@ -193,8 +193,7 @@ class TableReader:
 
     def get(self, table: TableLike[V], partition: int, key: bytes) -> V | None:
         """Return the stored value of `key`."""
-        stored = self._store(table, partition).read_many([key])[0]
-        return None if stored is None else table.format.decode(stored)
+        return self.get_many(table, partition, [key])[0]
 
     def get_many(self, table: TableLike[V], partition: int, keys: Sequence[bytes]) -> list[V | None]:
         """Return the stored values of some keys."""

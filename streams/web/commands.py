@@ -28,7 +28,7 @@ from streams.web.bodies import json_response, object_of, refuse_foreign
 from streams.web.gathering import Gathering
 from streams.web.queries import parse_partitions, parse_wait, single_values
 
-__all__ = ["CleanUp", "Commands", "Doing", "Placed", "Produce", "passed_on"]
+__all__ = ["CleanUp", "Commands", "Doing", "Placed", "Produce", "by_holder"]
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +173,26 @@ class Commands:
         except Unreachable as error:
             # it may have produced it all the same
             raise problems.not_produced() from error
+
+
+async def by_holder(
+    gathering: Gathering, request: web.Request, partition: int, within_s: float, body: bytes | None = None
+) -> web.Response | None:
+    """Let the worker answer that holds a partition; None if it is this one.
+
+    Raises:
+        Problem: nobody is known to hold it, or who does gives no answer.
+    """
+    reader = gathering.reader
+    if partition in reader.held():
+        return None
+    holder = reader.holder(partition)
+    if HOP_HEADER in request.headers or holder is None:
+        raise gathering.unavailable([partition])
+    try:
+        return await passed_on(gathering.ask, holder, request, body, within_s)
+    except Unreachable as error:
+        raise gathering.unavailable([partition]) from error
 
 
 async def passed_on(

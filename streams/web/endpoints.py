@@ -42,9 +42,8 @@ from streams.engine.units import TableLike
 from streams.messages import MAX_VALUE_BYTES, encode
 from streams.web import problems
 from streams.web.answers import PAGE_ROWS, require_held
-from streams.web.asking import HOP_HEADER, Unreachable
 from streams.web.bodies import bytes_of, json_response, refuse_foreign, said_in
-from streams.web.commands import PRODUCE_TIMEOUT_S, Doing, passed_on
+from streams.web.commands import PRODUCE_TIMEOUT_S, Doing, by_holder
 from streams.web.gathering import Gathering
 from streams.web.problems import Problem
 from streams.web.queries import join, parse_partitions, single_values, wrapped
@@ -455,7 +454,15 @@ class Endpoints:
         return sorted(headers), self._sealer().seal(msgspec.json.encode(headers), endpoint_id)
 
     def _sealer(self) -> Sealer:
-        return required(self.kept.sealer)
+        """Return what seals, or say that it is needed."""
+        if self.kept.sealer is None:
+            raise Problem(
+                409,
+                "Secrets are not kept in the clear: start the workers with TRACKER_SECRET_KEYS.",
+                type=NO_SECRET_KEYS,
+                title="No secret keys",
+            )
+        return self.kept.sealer
 
     def _known(self, endpoint_id: str) -> Endpoint:
         key = endpoint_id.encode()
@@ -490,15 +497,7 @@ class Endpoints:
     ) -> web.Response | None:
         """Let the worker answer that holds the endpoint's partition; None if it is this one."""
         partition = partition_of(endpoint_id.encode(), self.reader.partitions)
-        if partition in self.reader.held():
-            return None
-        holder = self.reader.holder(partition)
-        if HOP_HEADER in request.headers or holder is None:
-            raise self.gathering.unavailable([partition])
-        try:
-            return await passed_on(self.gathering.ask, holder, request, body, ANSWERED_S)
-        except Unreachable as error:
-            raise self.gathering.unavailable([partition]) from error
+        return await by_holder(self.gathering, request, partition, ANSWERED_S, body)
 
 
 @contextmanager
@@ -510,18 +509,6 @@ def _within(place: str) -> Iterator[None]:
         if "field" in problem.members:
             problem.members["field"] = f"{place}.{problem.members['field']}"
         raise
-
-
-def required(sealer: Sealer | None) -> Sealer:
-    """Return what seals, or say that it is needed."""
-    if sealer is None:
-        raise Problem(
-            409,
-            "Secrets are not kept in the clear: start the workers with TRACKER_SECRET_KEYS.",
-            type=NO_SECRET_KEYS,
-            title="No secret keys",
-        )
-    return sealer
 
 
 def unknown_endpoint(endpoint_id: str) -> Problem:

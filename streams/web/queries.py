@@ -90,9 +90,9 @@ def single_values(query: Query, known: Iterable[str]) -> dict[str, str]:
     return {name: given[0] for name, given in values.items()}
 
 
-def parse_limit(value: str | None, default: int) -> int:
+def parse_limit(value: str | None) -> int:
     """Read how many rows an answer may have."""
-    return default if value is None else _limit(value)
+    return DEFAULT_LIMIT if value is None else _limit(value)
 
 
 def place_of(value: str | None, entry_bytes: int, prefixes: Sequence[bytes]) -> bytes | None:
@@ -108,7 +108,7 @@ def place_of(value: str | None, entry_bytes: int, prefixes: Sequence[bytes]) -> 
 def parse_listing(values: Mapping[str, str]) -> Listing:
     """Read which list is asked for, and from where on."""
     status = _status(values.get("status"))
-    limit = parse_limit(values.get("limit"), DEFAULT_LIMIT)
+    limit = parse_limit(values.get("limit"))
     after = _position(values["cursor"], status) if "cursor" in values else None
     return Listing(status, limit, after)
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -25,25 +25,26 @@ from streams.domain.webhooks import (
     State,
     Told,
     Trouble,
+    Try,
     event_id,
     event_key,
     group_of,
     partition_named,
     queue_key,
+    queue_names,
     sending_key,
+    sending_names,
 )
 from streams.engine.reading import Reader
 from streams.messages import encode
 from streams.web import problems
 from streams.web.answers import PAGE_ROWS, require_held
-from streams.web.asking import HOP_HEADER, Unreachable
 from streams.web.bodies import bytes_of, json_response, refuse_foreign, said_in
-from streams.web.commands import Doing, passed_on
+from streams.web.commands import Doing, by_holder
 from streams.web.endpoints import ANSWERED_S, APPLIED_S, unknown_endpoint
 from streams.web.gathering import Gathering
 from streams.web.problems import Problem, invalid_parameter
 from streams.web.queries import (
-    DEFAULT_LIMIT,
     cursor,
     join,
     parse_limit,
@@ -179,7 +180,7 @@ class Webhooks:
         """Show what became of telling an event."""
         single_values(request.query, ())
         partition, key = self._place(request)
-        if (answer := await self._passed_on(request, partition)) is not None:
+        if (answer := await by_holder(self.gathering, request, partition, ANSWERED_S)) is not None:
             return answer
         told = self._told(request, partition, key)
         return json_response(200, self._shown(partition, key, told))
@@ -189,7 +190,7 @@ class Webhooks:
         refuse_foreign(request)
         values = single_values(request.query, ("endpoint",))
         partition, key = self._place(request)
-        if (answer := await self._passed_on(request, partition)) is not None:
+        if (answer := await by_holder(self.gathering, request, partition, ANSWERED_S)) is not None:
             return answer
         told = self._told(request, partition, key)
         one = values.get("endpoint")
@@ -205,9 +206,7 @@ class Webhooks:
         """List the webhooks of an endpoint in one state, by the time of their events."""
         values = single_values(request.query, ("endpoint", "status", "from", "to", "limit", "cursor"))
         asked = self._asked(values)
-        if len(asked.states) > 1:
-            raise invalid_parameter("status", f"status is one of {', '.join(STATES)}.")
-        limit = parse_limit(values.get("limit"), DEFAULT_LIMIT)
+        limit = parse_limit(values.get("limit"))
         after = place_of(values.get("cursor"), ENTRY_BYTES, self._prefixes(asked))
         query = asked.query() | {"limit": str(limit)} | ({} if after is None else {"cursor": cursor(after)})
         parts = await self.gathering.scatter(
@@ -233,7 +232,7 @@ class Webhooks:
         asked = self._asked(values)
         after = place_of(values.get("cursor"), ENTRY_BYTES, self._prefixes(asked))
         partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
-        part = await self._part(asked, parse_limit(values.get("limit"), DEFAULT_LIMIT), after, partitions)
+        part = await self._part(asked, parse_limit(values.get("limit")), after, partitions)
         return web.Response(body=msgspec.msgpack.encode(part), content_type="application/msgpack")
 
     async def replay(self, request: web.Request) -> web.Response:
@@ -262,17 +261,18 @@ class Webhooks:
         """Do this worker's share of a replay."""
         refuse_foreign(request)
         values = single_values(request.query, ("endpoint", "status", "from", "to", "partitions"))
-        asked = self._asked(values)
+        asked = self._asked(values, most_states=len(STATES))
         partitions = parse_partitions(values.get("partitions"), self.reader.partitions)
         part = await self._replayed(asked, partitions)
         return web.Response(body=msgspec.msgpack.encode(part), content_type="application/msgpack")
 
-    def _asked(self, values: Mapping[str, str]) -> Asked:
+    def _asked(self, values: Mapping[str, str], most_states: int = 1) -> Asked:
         endpoint_id = values.get("endpoint")
         if endpoint_id is None or not endpoint_id.isprintable():
             raise invalid_parameter("endpoint", "endpoint is required: whose webhooks are asked for.")
-        states = tuple(state for state in STATES if state in values.get("status", "").split(","))
-        if not states or len(states) != len(values["status"].split(",")):
+        given = values.get("status", "").split(",")
+        states = tuple(state for state in STATES if state in given)
+        if len(states) != len(given) or len(states) > most_states:
             raise invalid_parameter("status", f"status is one of {', '.join(STATES)}.")
         return Asked(endpoint_id, states, *parse_span(values.get("from"), values.get("to"), LAST_MS))
 
@@ -313,7 +313,7 @@ class Webhooks:
         queue = self.reader.get(self.tables.queues, partition, key)
         if queue is None:
             return None
-        endpoint_id, message_id = key.decode().split("\0", 1)
+        endpoint_id, message_id = queue_names(key)
         sending = self.reader.get(self.tables.sendings, partition, sending_key(queue.waiting[0], endpoint_id))
         return Item(
             event_id(partition, queue.waiting[0]),
@@ -331,7 +331,7 @@ class Webhooks:
         sending = self.reader.get(self.tables.sendings, partition, key)
         if sending is None:
             return None
-        event, endpoint_id = key[:KEY_BYTES], key[KEY_BYTES:].decode()
+        event, endpoint_id = sending_names(key)
         return Item(
             event_id(partition, event),
             endpoint_id,
@@ -367,7 +367,7 @@ class Webhooks:
                     sending = self.reader.get(self.tables.sendings, partition, key)
                     if sending is not None and key not in seen:
                         seen.add(key)
-                        id_ = event_id(partition, key[:KEY_BYTES])
+                        id_ = event_id(partition, sending_names(key)[0])
                         resends.append(Resend(sending.message_id, id_, asked.endpoint_id))
                 if resends:
                     yield resends
@@ -408,18 +408,6 @@ class Webhooks:
             raise _unknown(request.match_info["eventId"])
         return told
 
-    async def _passed_on(self, request: web.Request, partition: int) -> web.Response | None:
-        """Let the worker answer that holds the partition; None if it is this one."""
-        if partition in self.reader.held():
-            return None
-        holder = self.reader.holder(partition)
-        if HOP_HEADER in request.headers or holder is None:
-            raise self.gathering.unavailable([partition])
-        try:
-            return await passed_on(self.gathering.ask, holder, request, None, ANSWERED_S)
-        except Unreachable as error:
-            raise self.gathering.unavailable([partition]) from error
-
     def _shown(self, partition: int, key: bytes, told: Told) -> Shown:
         return Shown(
             event_id(partition, key),
@@ -450,9 +438,6 @@ class Webhooks:
         )
 
 
-KEY_BYTES: Final = 10
-
-
 def _time(at: int) -> bytes:
     return at.to_bytes(8, "big")
 
@@ -461,7 +446,7 @@ def _last(sending: Sending | None) -> ShownTry | None:
     return None if sending is None or not sending.tries else _shown_try(sending.tries[-1])
 
 
-def _shown_try(tried: Any) -> ShownTry:
+def _shown_try(tried: Try) -> ShownTry:
     return ShownTry(
         tried.number, iso(tried.started_at), tried.duration_ms, tried.status, tried.trouble, tried.body
     )
