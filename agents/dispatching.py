@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import heapq
 import logging
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,7 @@ from streams.domain.webhooks import (
     Abandon,
     Attempted,
     Queue,
+    Told,
     event_id,
     owner_of,
     queue_names,
@@ -52,6 +53,9 @@ MOST_UNDER_WAY: Final = 2_000
 PAGE: Final = 1_000
 """Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
 
+MOST_KNOWN: Final = 2_000
+"""Queues that need not be read, for they were just written; of those that became due last."""
+
 UNKNOWN_MS: Final = 60_000
 """How long an endpoint is unknown until what waits for it is forgotten; a new one is known a moment later."""
 
@@ -64,6 +68,16 @@ LONGEST_PAUSE_MS: Final = 3_600_000
 AGAIN_MS: Final = 1_000
 LOOK_S: Final = 0.25
 GATHER_S: Final = 0.015
+"""How long what is due is gathered until it is sent."""
+
+TELL_S: Final = 0.05
+"""How long what came of attempts is gathered until it is produced; only what waits behind it notices."""
+
+BUSY_GATHER_S: Final = 0.03
+BUSY_TELL_S: Final = 0.2
+"""The same while lanes lag.
+
+Records wait for longer than that, and lanes notice how often something is done more than how much."""
 
 #: Where what is due is found: a partition, and what stands for an endpoint in the index.
 Place = tuple[int, bytes]
@@ -185,6 +199,8 @@ class Dispatcher:
         now: what time it is, ms.
         chance: from 0 up to 1, evenly.
         generation: changes whenever partitions may have been elsewhere.
+        is_busy: says whether lanes lag behind their inputs.
+        pause: waits for so many seconds.
     """
 
     reader: Reader
@@ -196,8 +212,12 @@ class Dispatcher:
     now: Callable[[], int]
     chance: Callable[[], float]
     generation: Callable[[], int] = lambda: 0
+    is_busy: Callable[[], bool] = lambda: False
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _places: dict[Place, Ready] = field(default_factory=dict)
     _dirty: dict[Place, None] = field(default_factory=dict)
+    # by partition and key, queues and their firsts; whatever changes these is noted, so they are as they are
+    _known: OrderedDict[tuple[int, bytes], tuple[Queue, Told]] = field(default_factory=OrderedDict)
     _paces: dict[bytes, Pace] = field(default_factory=lambda: defaultdict(Pace))
     _held: frozenset[int] = frozenset()
     _generation: int = 0
@@ -228,28 +248,44 @@ class Dispatcher:
             self._woken.clear()
             self.step()
             # what comes meanwhile is dispatched together
-            await asyncio.sleep(GATHER_S)
+            await self.pause(BUSY_GATHER_S if self.is_busy() else GATHER_S)
 
     def _idle_s(self) -> float:
         next_at = self._wakes[0][0] if self._wakes else None
         return LOOK_S if next_at is None else min(LOOK_S, max(0, next_at - self.now()) / 1000)
 
-    def note(self, partition: int, due: Iterable[Hashable]) -> None:
-        """Take what a lane has made due; each a group and a queue's key."""
+    def note(self, partition: int, due: Mapping[Hashable, Any]) -> None:
+        """Take how queues of a partition stand now (`DUE`)."""
         self._release(partition)
         found: Any
-        for found in due:
+        for found, standing in due.items():
             group, key = found
-            place = partition, group
-            ready = self._places.get(place)
-            if ready is None:
-                ready = self._places[place] = Ready(more=False)
-            if len(ready.keys) < PAGE:
-                ready.keys.append(key)
-            else:
-                ready.more = True
-            self._dirty[place] = None
+            self._known.pop((partition, key), None)
+            if standing is not None:
+                self._take(partition, group, key, *standing)
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
         self._woken.set()
+
+    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, first: Told | None) -> None:
+        """Take how a queue stands in which something waits."""
+        if first is not None:
+            self._known[partition, key] = queue, first
+        if queue.is_fresh or key in self._busy[partition]:
+            self._is_due(partition, group, key)
+        else:
+            self._wait(partition, group, queue.due_at)
+
+    def _is_due(self, partition: int, group: bytes, key: bytes) -> None:
+        place = partition, group
+        ready = self._places.get(place)
+        if ready is None:
+            ready = self._places[place] = Ready(more=False)
+        if len(ready.keys) < PAGE:
+            ready.keys.append(key)
+        else:
+            ready.more = True
+        self._dirty[place] = None
 
     def changed(self, endpoint_id: str, group: bytes) -> None:
         """Look anew at what waits for an endpoint, for it is not as it was."""
@@ -299,6 +335,7 @@ class Dispatcher:
             self._held, self._generation = frozenset(), generation
             self._busy.clear()
             self._stands.clear()
+            self._known.clear()
         if held == self._held:
             return
         for partition in self._held - held:
@@ -378,17 +415,9 @@ class Dispatcher:
         return room
 
     def _jobs(self, partition: int, flights: list[Flight], now: int) -> Iterator[Job]:
-        """Make jobs of the firsts of queues; what is read of a partition is read together."""
-        queues = self.reader.get_many(self.tables.queues, partition, [flight.key for flight in flights])
-        due: list[tuple[Flight, Queue]] = []
-        for flight, queue in zip(flights, queues, strict=True):
-            if queue is not None and (queue.is_fresh or queue.due_at <= now):
-                due.append((flight, queue))
-            else:
-                self._drop(flight, None if queue is None else queue.due_at)
-        found = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
+        """Make jobs of the firsts of queues."""
         abandoned: list[Flight] = []
-        for (flight, queue), told in zip(due, found, strict=True):
+        for flight, queue, told in self._firsts(partition, flights, now):
             endpoint_id, message_id = queue_names(flight.key)
             endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
             if endpoint is None:
@@ -409,12 +438,35 @@ class Dispatcher:
         if abandoned:
             self._say(partition, abandoned)
 
+    def _firsts(
+        self, partition: int, flights: list[Flight], now: int
+    ) -> Iterator[tuple[Flight, Queue, Told | None]]:
+        """Yield queues that are due and their firsts; what is not known is read together."""
+        unknown: list[Flight] = []
+        for flight in flights:
+            known = self._known.pop((partition, flight.key), None)
+            if known is None:
+                unknown.append(flight)
+            else:
+                yield flight, *known
+        if not unknown:
+            return
+        queues = self.reader.get_many(self.tables.queues, partition, [flight.key for flight in unknown])
+        due: list[tuple[Flight, Queue]] = []
+        for flight, queue in zip(unknown, queues, strict=True):
+            if queue is not None and (queue.is_fresh or queue.due_at <= now):
+                due.append((flight, queue))
+            else:
+                self._drop(flight, None if queue is None else queue.due_at)
+        firsts = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
+        for (flight, queue), told in zip(due, firsts, strict=True):
+            yield flight, queue, told
+
     def _drop(self, flight: Flight, due_at: int | None) -> None:
         """Begin no attempt after all; look again when it is due, None: never."""
         del self._busy[flight.partition][flight.key]
         if due_at is not None:
-            place = flight.partition, flight.group
-            self._wake(place, self._places.setdefault(place, Ready(more=False)), due_at)
+            self._wait(flight.partition, flight.group, due_at)
         self._give_back(flight)
 
     def _give_back(self, flight: Flight) -> None:
@@ -441,6 +493,11 @@ class Dispatcher:
         if later := self.reader.scan_index(queues, partition, RETRY + group, 1, due):
             self._wake(place, ready, int.from_bytes(later[0][0][1 + GROUP_BYTES :], "big"))
         return bool(ready.keys)
+
+    def _wait(self, partition: int, group: bytes, until: int) -> None:
+        """Look for what is due at a time, be anything known of the place or not."""
+        place = partition, group
+        self._wake(place, self._places.setdefault(place, Ready(more=False)), until)
 
     def _wake(self, place: Place, ready: Ready, at: int) -> None:
         """Look at a place again at a time, if not before."""
@@ -493,8 +550,7 @@ class Dispatcher:
         if busy.get(flight.key) is flight:
             del busy[flight.key]
         if flight.partition in self._held:
-            place = flight.partition, flight.group
-            self._wake(place, self._places.setdefault(place, Ready(more=False)), self.now() + AGAIN_MS)
+            self._wait(flight.partition, flight.group, self.now() + AGAIN_MS)
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
         """Have produced what came of attempts; one batch after the other, or they would push each other."""
@@ -508,8 +564,9 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _say_all(self, partition: int) -> None:
-        while flights := self._unsaid[partition]:
-            self._unsaid[partition] = []
+        while self._unsaid[partition]:
+            await self._moment_to_tell()
+            flights, self._unsaid[partition] = self._unsaid[partition], []
             records: list[Output] = [
                 (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
                 for flight in flights
@@ -529,6 +586,11 @@ class Dispatcher:
                     self._free(partition, flights)
         del self._unsaid[partition]
 
+    async def _moment_to_tell(self) -> None:
+        """Wait until it is time to produce: the same time for all partitions, so that one request has all."""
+        every = BUSY_TELL_S if self.is_busy() else TELL_S
+        await self.pause(every - asyncio.get_running_loop().time() % every)
+
     def _release(self, partition: int) -> None:
         """Let go of what is applied."""
         stand = self.stand(partition)
@@ -545,7 +607,8 @@ class Dispatcher:
                 continue
             del busy[flight.key]
             if flight.is_noted:
-                self.note(partition, [(flight.group, flight.key)])
+                self._is_due(partition, flight.group, flight.key)
+                self._woken.set()
             place = partition, flight.group
             if place in self._places and self._places[place].more:
                 self._dirty[place] = None

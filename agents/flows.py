@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from agents.counting import Counting
-from agents.telling import Telling
+from agents.telling import Place, Telling
 from streams.domain.attempts import REQUESTED, Entry
 from streams.domain.delivery import (
     Callback,
@@ -474,17 +474,17 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
-        self.tables.telling.load((what for _, _, what in said if isinstance(what, Attempted)), unit)
-        for record, _, what in said:
-            outcome = self._take(record, what, unit)
+        places = self.tables.telling.places([what for _, _, what in said], unit)
+        for (record, _, what), place in zip(said, places, strict=True):
+            outcome = self._take(record, what, place, unit)
             unit.count(outcome)
             if record.headers:
                 unit.tell(record.headers, outcome)
 
-    def _take(self, record: Record, what: Said, unit: Unit) -> Outcome:
+    def _take(self, record: Record, what: Said, place: Place | None, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Attempted):
-            state = telling.attempted(what, record.offset, record.timestamp, unit)
+            state = telling.attempted(what, place, record.offset, record.timestamp, unit)
             return "webhook-repeated" if state is None else ATTEMPTED[state]
         if isinstance(what, Resend):
             is_news = telling.resend(what, record.timestamp, unit)
@@ -577,7 +577,8 @@ class Events:
         """
         now, offset = delivery.precedence, record.offset
         occurred_at = iso(entry.at)
-        is_told = self._telling.may_tell(delivery)
+        reached = None if now == before else NAMES[now]
+        is_told = self._telling.may_tell(types, reached, delivery)
         shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
         if len(types) > 1:
             shown = msgspec.Raw(encode(shown))
@@ -599,9 +600,9 @@ class Events:
             value = encode(event)
             self._emit((key, value, event_headers(event, key), None))
             if is_told:
-                reached = NAMES[now] if type_ in REACHES and now != before else None
                 place = event_place(self._stream, offset, number)
-                self._telling.tell(place, event, value, reached, delivery, record.timestamp, self._unit)
+                came_to = reached if type_ in REACHES else None
+                self._telling.tell(place, event, value, came_to, delivery, record.timestamp, self._unit)
 
     def tell_end(
         self,
@@ -626,7 +627,7 @@ class Events:
         )
         value = encode(event)
         self._emit((key, value, event_headers(event, key), None))
-        if self._telling.may_tell(delivery):
+        if self._telling.may_tell((type_,), None, delivery):
             place = event_place(self._stream, record.offset, 0)
             self._telling.tell(place, event, value, None, delivery, record.timestamp, self._unit)
 

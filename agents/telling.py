@@ -9,7 +9,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -38,14 +38,20 @@ from streams.domain.webhooks import (
     verdict,
 )
 from streams.engine.units import Unit, View
-from streams.messages import Event, ProviderEvent, WebhookEvent, encode, event_headers
+from streams.messages import Event, ProviderEvent, Said, WebhookEvent, encode, event_headers
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
-__all__ = ["DUE", "Telling"]
+__all__ = ["DUE", "Place", "Standing", "Telling"]
 
 DUE: Final = "webhooks"
-"""What those listen to who are to know that a queue became due; they are told its group and key."""
+"""What those listen to who are to know how a queue stands whenever its first, or when that is due, changes.
+
+They are told its group and key, and `Standing`.
+"""
+
+Standing: TypeAlias = tuple[Queue, Told | None] | None
+"""A queue, and its first if that is at hand; None: nothing waits there any more."""
 
 STEP: Final = 200
 MOST_LET_GO: Final = 5_000
@@ -55,8 +61,16 @@ HEARD_EVERY_MS: Final = 1_000
 """How often it is told at most how an endpoint fares."""
 
 
-class Waits(list[tuple[bytes, bytes, bytes, int, Endpoint | None]]):
-    """What a unit lets wait, in order: a queue's key, its group, an event's key, when it came, where to."""
+class Waits(list[tuple[bytes, bytes, bytes, Told, Endpoint | None]]):
+    """What a unit lets wait, in order: a queue's key, its group, an event's key, the event, where to."""
+
+
+class Place(NamedTuple):
+    """Where that is kept which an attempt changes: the keys of its event, queue and sending."""
+
+    event: bytes
+    queue: bytes
+    sending: bytes
 
 
 class Telling:
@@ -86,9 +100,15 @@ class Telling:
         self.retention_ms: Final = retention_ms
         self._heard_at: dict[tuple[str, bool], int] = {}
 
-    def may_tell(self, delivery: Delivery) -> bool:
-        """Say whether any event of a message may have to be told to anybody."""
-        return bool(self.routing) or (delivery.request is not None and delivery.request.webhooks is not None)
+    def may_tell(self, types: tuple[str, ...], reached: Status | None, delivery: Delivery) -> bool:
+        """Say whether any event of a change may have to be told to anybody.
+
+        Args:
+            types: of the events.
+            reached: the status that the message came to.
+        """
+        request = delivery.request
+        return self.routing.may_want(types, reached) or (request is not None and request.webhooks is not None)
 
     def tell(
         self,
@@ -108,11 +128,9 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        routes: Sequence[Route] = ()
-        if self.routing.may_want(event.type, reached):
-            routes = self.routing.routes(
-                event.type, reached, delivery.tenant, delivery.channel, delivery.provider
-            )
+        routes: Sequence[Route] = self.routing.routes(
+            event.type, reached, delivery.tenant, delivery.channel, delivery.provider
+        )
         if delivery.request is not None and delivery.request.webhooks is not None:
             routes = (*routes, *own_routes(delivery.request.webhooks, event.type, reached))
         if routes:
@@ -140,10 +158,11 @@ class Telling:
         # as `encode` would have it, but the data are encoded already; nothing in type or time needs escaping
         body = b'{"type":"%s","timestamp":"%s","data":%s}' % (type_.encode(), occurred_at.encode(), data)
         ids = [route.endpoint_id for route in routes]
-        unit.table(self.tables.events).put(key, Told(1, message_id, type_, at, ids, body))
+        told = Told(1, message_id, type_, at, ids, body)
+        unit.table(self.tables.events).put(key, told)
         waits = unit.gathered(Waits, self._enqueue_all)
         for endpoint_id, group, endpoint in routes:
-            waits.append((queue_key(endpoint_id, message_id), group, key, at, endpoint))
+            waits.append((queue_key(endpoint_id, message_id), group, key, told, endpoint))
 
     def _enqueue_all(self, waits: Waits, unit: Unit) -> Iterator[None]:
         """Let all that a unit tells wait: queues are read together, which costs a tenth of one by one."""
@@ -151,8 +170,8 @@ class Telling:
         for begin in range(0, len(waits), STEP):
             some = waits[begin : begin + STEP]
             queues.load([key for key, *_ in some])
-            for key, group, event, at, endpoint in some:
-                self._enqueue(queues, key, group, event, at, endpoint, unit)
+            for key, group, event, told, endpoint in some:
+                self._enqueue(queues, key, group, event, told, told.at, endpoint, unit)
             unit.settle()
             yield
 
@@ -162,6 +181,7 @@ class Telling:
         key: bytes,
         group: bytes,
         event: bytes,
+        told: Told,
         at: int,
         endpoint: Endpoint | None,
         unit: Unit,
@@ -174,47 +194,47 @@ class Telling:
             return None
         queue = Queue(1, group, [event], at, endpoint=endpoint)
         queues.put(key, queue)
-        unit.note(DUE, (group, key))
+        _note(key, group, (queue, told), unit)
         return queue
 
-    def load(self, said: Iterable[Attempted], unit: Unit) -> None:
-        """Read together what attempts will change."""
-        queues, sendings = [], []
-        for one in said:
-            event = event_key(one.event_id)
-            if event is not None:
-                queues.append(queue_key(one.endpoint_id, one.message_id))
-                sendings.append(sending_key(event, one.endpoint_id))
-        unit.table(self.tables.queues).load(queues)
-        unit.table(self.tables.sendings).load(sendings)
+    def places(self, said: Iterable[Said], unit: Unit) -> list[Place | None]:
+        """Return what attempts will change, read together; None for what is no attempt, or of no event."""
+        places = [_place(one) if isinstance(one, Attempted) else None for one in said]
+        known = [place for place in places if place is not None]
+        unit.table(self.tables.queues).load([place.queue for place in known])
+        unit.table(self.tables.sendings).load([place.sending for place in known])
+        return places
 
-    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> State | None:
+    def attempted(
+        self, said: Attempted, place: Place | None, offset: int, at: int, unit: Unit
+    ) -> State | None:
         """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
 
         Args:
+            place: what it changes.
             offset: of the record that says so, and its time, ms.
         """
-        event = event_key(said.event_id)
-        if event is None:
+        if place is None:
             return None
-        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
+        queues, (event, key, kept_at) = unit.table(self.tables.queues), place
         queue = queues.get(key)
         if queue is None:
             return None
-        unit.note(DUE, (queue.group, key))
         if queue.waiting[0] != event or said.number != queue.attempts + 1:
+            _note(key, queue.group, (queue, None), unit)
             return None
         endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
-        sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
-        sending = sendings.get(place)
+        sendings = unit.table(self.tables.sendings)
+        sending = sendings.get(kept_at)
         if sending is None:
             sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
             sending.endpoint = queue.endpoint
         schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
         state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
-        sendings.put(place, sending)
+        sendings.put(kept_at, sending)
         if state == "pending":
             queues.put(key, queue)
+            _note(key, queue.group, (queue, None), unit)
         else:
             self._emit(said, state == "delivered", offset, at, unit)
             self._next(queues, key, queue, said.endpoint_id, said.started_at + said.duration, unit)
@@ -236,7 +256,7 @@ class Telling:
         if not is_known or (queue is not None and event in queue.waiting):
             return False
         group = Route.to(said.endpoint_id).group if own is None or sending is None else sending.group
-        first = self._enqueue(queues, key, group, event, at, own, unit)
+        first = self._enqueue(queues, key, group, event, told, at, own, unit)
         if sending is not None:
             sending.state = "pending"
             sendings.put(place, sending)
@@ -253,10 +273,11 @@ class Telling:
         queue = queues.get(key)
         if queue is None:
             return False
-        unit.note(DUE, (queue.group, key))
         if queue.endpoint is not None or said.endpoint_id in self.routing.endpoints:
+            _note(key, queue.group, (queue, None), unit)
             return False
         queues.delete(key)
+        _note(key, queue.group, None, unit)
         return True
 
     def let_go(self, now: int, unit: Unit) -> Iterator[None]:
@@ -290,7 +311,6 @@ class Telling:
                 continue
             if queue.waiting[0] == key:
                 self._next(queues, where, queue, endpoint_id, queue.due_at, unit)
-                unit.note(DUE, (queue.group, where))
             else:
                 queue.waiting.remove(key)
                 queues.put(where, queue)
@@ -303,11 +323,13 @@ class Telling:
         del queue.waiting[0]
         if not queue.waiting:
             queues.delete(key)
+            _note(key, queue.group, None, unit)
             return
         sendings = unit.table(self.tables.sendings)
         again = sendings.get(sending_key(queue.waiting[0], endpoint_id))
         begun_anew(queue, at, 0 if again is None else again.attempts)
         queues.put(key, queue)
+        _note(key, queue.group, (queue, None), unit)
 
     def _emit(self, said: Attempted, arrived: bool, offset: int, at: int, unit: Unit) -> None:
         key = said.message_id.encode()
@@ -334,6 +356,18 @@ class Telling:
         self._heard_at[kind] = at
         key, value = endpoint_id.encode(), encode(Heard(endpoint_id, came_to))
         unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
+
+
+def _note(key: bytes, group: bytes, standing: Standing, unit: Unit) -> None:
+    unit.note(DUE, (group, key), standing)
+
+
+def _place(said: Attempted) -> Place | None:
+    event = event_key(said.event_id)
+    if event is None:
+        return None
+    queue = queue_key(said.endpoint_id, said.message_id)
+    return Place(event, queue, sending_key(event, said.endpoint_id))
 
 
 DAY_MS: Final = 86_400_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter as Count
 from typing import Any
 
 from faust.types import TP
@@ -53,10 +54,15 @@ UNDER_WAY = Gauge("tracker_webhooks_under_way", "Attempts to deliver webhooks th
 
 def told(results: list[Done]) -> None:
     """Take what the sender tells."""
-    for result in results:
-        answer = result.trouble if result.status is None else f"{result.status // 100}xx"
-        ATTEMPTS.labels(answer).inc()
+    for answer, count in Count(map(_answer, results)).items():
+        ATTEMPTS.labels(answer).inc(count)
     dispatcher.done(results)
+    # who has room again need not wait: the sender has gathered already
+    dispatcher.step()
+
+
+def _answer(result: Done) -> str | None:
+    return result.trouble if result.status is None else f"{result.status // 100}xx"
 
 
 def lost() -> None:
@@ -82,6 +88,7 @@ dispatcher = Dispatcher(
     lambda: time.time_ns() // 1_000_000,
     random.random,
     lanes.generation,
+    lanes.lag,
 )
 UNDER_WAY.set_function(lambda: dispatcher.under_way)
 lanes.listen(DUE, dispatcher.note)

@@ -76,11 +76,7 @@ class Routing:
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
         self._routes: dict[tuple[str | None, ...], tuple[Route, ...]] = {}
-        self._wanted: dict[tuple[str, Status | None], bool] = {}
-
-    def __bool__(self) -> bool:
-        """Whether there is any endpoint."""
-        return bool(self._endpoints)
+        self._wanted: dict[tuple[Sequence[str], Status | None], bool] = {}
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -96,13 +92,19 @@ class Routing:
         self._routes.clear()
         self._wanted.clear()
 
-    def may_want(self, type_: str, reached: Status | None) -> bool:
-        """Say whether any endpoint wants such events, of whatever message: mostly that is all to be asked."""
-        known = self._wanted.get((type_, reached))
+    def may_want(self, types: tuple[str, ...], reached: Status | None) -> bool:
+        """Say whether any endpoint wants such events, of whatever message: mostly that is all to be asked.
+
+        Args:
+            types: of the events of one change.
+        """
+        if not self._endpoints:
+            return False
+        known = self._wanted.get((types, reached))
         if known is None:
-            names = names_of(type_, reached)
+            names = [name for type_ in types for name in names_of(type_, reached)]
             known = any(is_wanted(endpoint.events, names) for endpoint in self._endpoints.values())
-            self._wanted[type_, reached] = known
+            self._wanted[types, reached] = known
         return known
 
     def routes(

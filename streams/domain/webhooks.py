@@ -8,6 +8,7 @@ however often it is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from struct import Struct
@@ -65,12 +66,12 @@ MOST_TRIES_LOGGED: Final = 30
 """Attempts that the log of a webhook keeps, the last of them."""
 
 GROUP_BYTES: Final = 8
-LONGEST_NUMBER: Final = len(str(1 << 63))
 
 OWN: Final = "@"
 """Begins the ids of endpoints that a message's own request named; then comes which of them."""
 
 _STREAMS: Final[Mapping[str, bytes]] = {"requests": b"r", "statuses": b"s"}
+_ID: Final = re.compile(r"(requests|statuses)-[0-9]{1,19}-([0-9]{1,19})-([0-9]{1,3})")
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
 _PLACE: Final = Struct(">QB")
 _pack_place: Final = _PLACE.pack
@@ -201,18 +202,13 @@ def event_key(id_: str) -> bytes | None:
 
     Returns: None when nothing has such an id.
     """
-    stream, _, place = id_.partition("-")
-    numbers = place.split("-")
-    if stream not in _STREAMS or len(numbers) != 3 or not all(map(_is_number, numbers)):
+    found = _ID.fullmatch(id_)
+    if found is None:
         return None
-    offset, number = int(numbers[1]), int(numbers[2])
+    offset, number = int(found[2]), int(found[3])
     if offset >= 1 << 63 or number > 255:
         return None
-    return event_place(stream, offset, number)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+    return event_place(found[1], offset, number)
 
 
 def partition_named(id_: str) -> int | None:

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 #: Applies the records of a batch to a unit of work; synchronous, pure but for the unit.
 Handler = Callable[[Batch, Unit], None]
 
-#: Takes a partition, and what a unit of it has noted.
-Listener = Callable[[int, set[Hashable]], None]
+#: Takes a partition, and what a unit of it has noted, each with what more there is to know.
+Listener = Callable[[int, Mapping[Hashable, Any]], None]
 
 #: Records that may wait in one lane before its partitions are left out of the polls. Trap 20: a lane that
 #: makes the one fetch loop wait holds up all partitions as soon as it is slow.
@@ -250,6 +250,10 @@ class Lanes:
     def has_work(self) -> bool:
         """Whether any lane has a unit under way or a batch to begin the next with."""
         return any(lane.busy or lane.queued for lane in self._lanes.values())
+
+    def lag(self) -> bool:
+        """Whether in any lane more waits than its next unit can take."""
+        return any(lane.queued > self.unit_records for lane in self._lanes.values())
 
     def with_room(self, partitions: Iterable[TP]) -> set[TP]:
         """Return those of the partitions that may be polled: all but the inputs of full lanes."""

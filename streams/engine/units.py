@@ -171,7 +171,7 @@ class Unit:
         self.counts: dict[str, int] = {}
         self.outputs: dict[tuple[str, int], list[Output]] = {}
         self.told: list[tuple[bytes, str]] = []
-        self.notes: dict[str, set[Hashable]] = {}
+        self.notes: dict[str, dict[Hashable, Any]] = {}
         self._read = read_many
         self._scan = scan_keys
         self._views: dict[str, tuple[TableLike[Any], View[Any]]] = {}
@@ -248,12 +248,16 @@ class Unit:
             if name == CALL_HEADER:
                 self.told.append((token, outcome))
 
-    def note(self, listener: str, what: Hashable) -> None:
-        """Let those who listen know of something, once it is true."""
+    def note(self, listener: str, what: Hashable, more: Any = None) -> None:
+        """Let those who listen know of something, once it is true.
+
+        Args:
+            more: what else there is to know of it; what is noted last is true.
+        """
         noted = self.notes.get(listener)
         if noted is None:
-            noted = self.notes[listener] = set()
-        noted.add(what)
+            noted = self.notes[listener] = {}
+        noted[what] = more
 
     def finish(self) -> Iterator[None]:
         """Spend what was gathered, in steps: it may be more work than the loop should wait for."""

@@ -177,7 +177,7 @@ class Partition:
     changed: list[str] = field(default_factory=list)
     offsets: Counter[str] = field(default_factory=Counter)
     told: list[tuple[bytes, str]] = field(default_factory=list)
-    notes: dict[str, set[Any]] = field(default_factory=dict)
+    notes: dict[str, dict[Any, Any]] = field(default_factory=dict)
     tables: Tables = TABLES
 
     def __post_init__(self) -> None:

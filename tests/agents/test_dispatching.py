@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, PAGE, UNKNOWN_MS, Dispatcher
+from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, PAGE, UNKNOWN_MS, Dispatcher
 from agents.telling import DUE
 from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
@@ -48,6 +48,7 @@ class World:
             lambda partition: self.stands[partition],
             lambda: self.now,
             lambda: 0.5,
+            pause=lambda seconds: asyncio.sleep(0),
         )
         for name, endpoint in endpoints.items():
             self.know(name, endpoint)
@@ -316,6 +317,39 @@ async def test_what_cannot_be_told_is_sent_again() -> None:
     assert world.step(1_500) == ["ep_a statuses-0-0-0"]
 
 
+async def test_what_waits_is_sent_as_it_is_when_it_is_sent() -> None:
+    """Not as it was when it came to wait: what was let go of meanwhile is not sent any more."""
+    world = World(1, ep_a=Endpoint(state="paused"))
+    world.say("m", "SENT")
+    assert world.step() == []
+    world.now += 8 * 86_400_000
+    world.say("m", "READ")
+    world.data.parts[0].ask(record("tick", type="tick", receipt=world.now))
+    world.dispatcher.note(0, world.data.parts[0].notes[DUE])
+    world.know("ep_a", Endpoint())
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_what_is_kept_in_mind_of_what_waits_is_bounded() -> None:
+    """Of more than so many queues the oldest are read again, and sent all the same."""
+    paused = Endpoint(events=["message.sent"], state="paused")
+    world = World(1, ep_a=paused, ep_b=paused)
+    for number in range(count := MOST_KNOWN // 2 + MOST_AT_ONCE):
+        world.say(f"m-{number}", "SENT")
+    assert world.step() == []
+    assert len(world.dispatcher._known) == MOST_KNOWN
+    for name in ("ep_a", "ep_b"):
+        world.know(name, Endpoint(events=["message.sent"]))
+    for _ in range(count):
+        world.step()
+        await world.answer()
+        world.apply()
+
+    assert sorted(world.sent) == sorted(f"ep_{e} statuses-0-{n}-0" for e in "ab" for n in range(count))
+    assert not world.dispatcher._known
+
+
 async def test_partitions_that_went_are_left_alone() -> None:
     """Their new holder sends what waits."""
     world = World(2, ep_a=Endpoint())
@@ -336,10 +370,12 @@ async def test_what_is_done_already_makes_room_for_what_waits_elsewhere() -> Non
     other = next(name for name in names if world.data.partition_of(name) == 1)
     for name in (*first, other):
         world.say(name, "SENT")
-    for name in first:
-        world.data.parts[0].stored["webhook_queues"].pop(f"ep_a\0{name}".encode())
+    gone = [f"ep_a\0{name}".encode() for name in first]
+    for key in gone:
+        world.data.parts[0].stored["webhook_queues"].pop(key)
+    world.dispatcher.note(0, {(group_of("ep_a"), key): None for key in gone})
 
-    assert [sent for _ in range(4) for sent in world.step()] == ["ep_a statuses-1-0-0"]
+    assert [sent for _ in range(8) for sent in world.step()] == ["ep_a statuses-1-0-0"]
 
 
 async def test_what_a_message_itself_names_is_told_beside_what_is_registered() -> None:
@@ -469,7 +505,7 @@ async def test_what_is_forgotten_while_it_is_sent_does_not_hold_up_the_next() ->
     world.now += 8 * 86_400_000
     world.say("m", "READ")
     world.data.parts[0].ask(record("tick", type="tick", receipt=world.now))
-    world.dispatcher.note(0, world.data.parts[0].notes.get(DUE, set()))
+    world.dispatcher.note(0, world.data.parts[0].notes.get(DUE, {}))
     assert world.step() == []
     await world.answer()
     world.apply()
