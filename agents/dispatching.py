@@ -335,9 +335,9 @@ class Dispatcher:
             self._held, self._generation = frozenset(), generation
             self._busy.clear()
             self._stands.clear()
-            self._known.clear()
         if held == self._held:
             return
+        self._known.clear()
         for partition in self._held - held:
             self._busy.pop(partition, None)
             self._stands.pop(partition, None)
