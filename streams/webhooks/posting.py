@@ -34,6 +34,7 @@ CONNECT_S: Final = 5.0
 BODY_S: Final = 1.0
 
 KEEP_ALIVE_S: Final = 30
+PARTS: Final = 64
 MOST_KEPT: Final = 1_000
 """Connections that wait for another webhook, and handles that wait for another transfer."""
 
@@ -90,13 +91,11 @@ class Poster:
         self._authorities = authorities
         self._names = names
         self._body_s = body_s
-        self._transfers: _Transfers | None = None
+        self._transfers: dict[int, _Transfers] = {}
         self._idle: list[_Exchange] = []
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Attempt:
         """Send a body once; whatever goes wrong is an outcome."""
-        if self._transfers is None:
-            self._transfers = _Transfers(asyncio.get_running_loop(), self._body_s)
         try:
             target = _target(url)
         except ForbiddenAddress:
@@ -108,7 +107,7 @@ class Poster:
         if self._names is not None:
             exchange.resolve(target, self._names(target.host))
         try:
-            code = await self._transfers.perform(exchange)
+            code = await self._transfers_to(target.host).perform(exchange)
         finally:
             exchange.release()
         attempt = exchange.attempt(code)
@@ -118,10 +117,21 @@ class Poster:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._transfers is not None:
-            self._transfers.close()
-            self._transfers = None
+        for transfers in self._transfers.values():
+            transfers.close()
+        self._transfers.clear()
         self._idle.clear()
+
+    def _transfers_to(self, host: str) -> _Transfers:
+        """Return what makes the transfers to a host.
+
+        Each looks up some twenty names at a time: dead name servers must not hold up all others.
+        """
+        part = hash(host) % PARTS
+        transfers = self._transfers.get(part)
+        if transfers is None:
+            transfers = self._transfers[part] = _Transfers(asyncio.get_running_loop(), self._body_s)
+        return transfers
 
 
 class Target(NamedTuple):
@@ -297,7 +307,7 @@ class _Transfers:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._wake)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, MOST_KEPT)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, MOST_KEPT // PARTS * 4)
 
     async def perform(self, exchange: _Exchange) -> int:
         """Make a transfer; return how it ended, as libcurl says."""
