@@ -42,7 +42,7 @@ ALLOWED = {
         "yarl",
     },
     "streams/sender.py": {"streams.domain", "streams.settings", "streams.webhooks", "uvloop"},
-    "streams/webhooks": {"aiohttp", "click", "cryptography", "msgspec", "pycurl", "streams.domain", "yarl"},
+    "streams/webhooks": {"aiohttp", "click", "cryptography", "msgspec", "streams.domain", "yarl"},
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
         "aiokafka",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Between the end of a sender and the start of the next one, seconds.
 RESTART_S = 1.0
+#: Names that are looked up at a time, half of them in fact.
+LOOKUPS = 512
 #: How long a sender may take to end that has closed its output, seconds.
 END_S = 5.0
 
@@ -57,6 +60,9 @@ class Courier:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=1 << 24,
+                # names are looked up in uvloop's threads, four by default: a few names whose servers
+                # do not answer would hold up all others
+                env={**os.environ, "UV_THREADPOOL_SIZE": str(LOOKUPS)},
                 # a Ctrl-C of the terminal is for the worker, which may still want to send
                 start_new_session=True,
             )

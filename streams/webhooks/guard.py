@@ -9,7 +9,7 @@ Stripe's smokescreen). What is checked when an endpoint is registered is only ea
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
@@ -19,7 +19,7 @@ __all__ = [
     "Address",
     "ForbiddenAddress",
     "Network",
-    "guarded_socket",
+    "guarded_sockets",
     "is_allowed",
     "is_public",
     "networks_of",
@@ -118,29 +118,38 @@ def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
     return None
 
 
-def guarded_socket(address: Any, allowed: Sequence[Network] = (), *, public: bool = True) -> socket.socket:
-    """Return the socket of a connection, if it may be made.
+def guarded_sockets(
+    allowed: Sequence[Network] = (),
+    *,
+    public: bool = True,
+) -> Callable[[Any], socket.socket]:
+    """Return what makes the socket of a connection, if it may be made; for aiohttp's ``socket_factory``.
+
+    It is called with the resolved address of each try.
 
     Args:
-        address: where the connection is to go, resolved: family, kind, protocol, and address with port.
         allowed: networks besides the public ones.
         public: whether public addresses are fine.
 
-    Raises:
+    Raises (what is returned):
         ForbiddenAddress: the address is neither public nor allowed, or is none at all.
     """
-    family, kind, protocol, where = address
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        raise ForbiddenAddress(str(where))
-    host = str(where[0])
-    try:
-        found = ip_address(host)
-    except ValueError:
-        raise ForbiddenAddress(host) from None
-    # a scope names one of our own links
-    scoped = "%" in host or (family == socket.AF_INET6 and where[3])
-    if scoped or not is_allowed(found, allowed, public=public):
-        raise ForbiddenAddress(host)
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    return made
+
+    def make(address_info: Any) -> socket.socket:
+        family, kind, protocol, _, where = address_info
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            raise ForbiddenAddress(str(where))
+        host = str(where[0])
+        try:
+            address = ip_address(host)
+        except ValueError:
+            raise ForbiddenAddress(host) from None
+        # a scope names one of our own links
+        scoped = "%" in host or (family == socket.AF_INET6 and where[3])
+        if scoped or not is_allowed(address, allowed, public=public):
+            raise ForbiddenAddress(host)
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+    return make

@@ -16,7 +16,7 @@ from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer
 from streams.webhooks.sending import Sender
 
-from .test_guard import URLS, Names, receiving, sockets
+from .test_guard import URLS, Names, connections, receiving
 
 SEALER = Sealer({"k": bytes(32)})
 NOW = 1_700_000_000_000
@@ -59,14 +59,14 @@ async def test_nothing_is_sent_to_an_address_of_our_own() -> None:
     """The whole corpus, and names that come to mean another address, watched at the socket."""
     names = Names(inside=["10.0.0.7", "127.0.0.1", "::1", "169.254.169.254"])
     jobs = [job(number, url) for number, url in enumerate(URLS)]
-    with sockets() as made:
+    with connections() as tried:
         told = await done(jobs, Poster())
-    assert made == []
+    assert tried == []
     assert {one.trouble for one in told.values()} <= {"forbidden", "invalid-url", "dns"}
 
-    with sockets() as made:
-        told = await done([job(n, "https://inside.example/hook") for n in range(4)], Poster(names=names))
-    assert made == []
+    with connections() as tried:
+        told = await done([job(n, "https://inside.example/hook") for n in range(4)], Poster(resolver=names))
+    assert tried == []
     assert {one.trouble for one in told.values()} == {"forbidden"}
 
 
