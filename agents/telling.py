@@ -66,7 +66,7 @@ class Waits(list[tuple[bytes, bytes, bytes, Told, Endpoint | None]]):
 
 
 class Place(NamedTuple):
-    """Where that is kept which an attempt changes: the keys of its event, queue and sending."""
+    """Where that is kept which an attempt or a resend changes: the keys of its event, queue and sending."""
 
     event: bytes
     queue: bytes
@@ -244,13 +244,13 @@ class Telling:
 
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
         """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
-        event = event_key(said.event_id)
-        told = None if event is None else unit.table(self.tables.events).get(event)
-        if event is None or told is None or told.message_id != said.message_id:
+        place = _place(said)
+        told = None if place is None else unit.table(self.tables.events).get(place.event)
+        if place is None or told is None or told.message_id != said.message_id:
             return False
-        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
-        sendings, place = unit.table(self.tables.sendings), sending_key(event, said.endpoint_id)
-        queue, sending = queues.get(key), sendings.get(place)
+        event, key, kept_at = place
+        queues, sendings = unit.table(self.tables.queues), unit.table(self.tables.sendings)
+        queue, sending = queues.get(key), sendings.get(kept_at)
         own = None if sending is None else sending.endpoint
         is_known = own is not None or said.endpoint_id in self.routing.endpoints
         if not is_known or (queue is not None and event in queue.waiting):
@@ -259,7 +259,7 @@ class Telling:
         first = self._enqueue(queues, key, group, event, told, at, own, unit)
         if sending is not None:
             sending.state = "pending"
-            sendings.put(place, sending)
+            sendings.put(kept_at, sending)
             if first is not None:
                 begun_anew(first, at, sending.attempts)
         if said.endpoint_id not in told.endpoints:
@@ -362,7 +362,7 @@ def _note(key: bytes, group: bytes, standing: Standing, unit: Unit) -> None:
     unit.note(DUE, (group, key), standing)
 
 
-def _place(said: Attempted) -> Place | None:
+def _place(said: Attempted | Resend) -> Place | None:
     event = event_key(said.event_id)
     if event is None:
         return None

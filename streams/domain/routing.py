@@ -76,7 +76,7 @@ class Routing:
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
         self._routes: dict[tuple[str | None, ...], tuple[Route, ...]] = {}
-        self._wanted: dict[tuple[Sequence[str], Status | None], bool] = {}
+        self._wanted: dict[tuple[tuple[str, ...], Status | None], bool] = {}
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:

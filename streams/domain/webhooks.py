@@ -71,7 +71,7 @@ OWN: Final = "@"
 """Begins the ids of endpoints that a message's own request named; then comes which of them."""
 
 _STREAMS: Final[Mapping[str, bytes]] = {"requests": b"r", "statuses": b"s"}
-_ID: Final = re.compile(r"(requests|statuses)-[0-9]{1,19}-([0-9]{1,19})-([0-9]{1,3})")
+_ID: Final = re.compile(rf"({'|'.join(_STREAMS)})-[0-9]{{1,19}}-([0-9]{{1,19}})-([0-9]{{1,19}})")
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
 _PLACE: Final = Struct(">QB")
 _pack_place: Final = _PLACE.pack

@@ -375,7 +375,7 @@ async def test_what_is_done_already_makes_room_for_what_waits_elsewhere() -> Non
         world.data.parts[0].stored["webhook_queues"].pop(key)
     world.dispatcher.note(0, {(group_of("ep_a"), key): None for key in gone})
 
-    assert [sent for _ in range(8) for sent in world.step()] == ["ep_a statuses-1-0-0"]
+    assert [sent for _ in range(4) for sent in world.step()] == ["ep_a statuses-1-0-0"]
 
 
 async def test_what_a_message_itself_names_is_told_beside_what_is_registered() -> None:
