@@ -230,7 +230,7 @@ class Dispatcher:
     _turn: int = 0
     _unknown: dict[str, int] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
-    # by partition, what came of attempts while something is being produced there
+    # by partition, what came of attempts that the broker has not acknowledged
     _unsaid: dict[int, list[Flight]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -343,8 +343,8 @@ class Dispatcher:
             self._stands.pop(partition, None)
         self._places = {place: ready for place, ready in self._places.items() if place[0] in held}
         for partition in held - self._held:
-            # what is under way since before is known by its flight
-            for flight in self._flights.values():
+            # what is under way since before is known by its flight, be it made or to be told
+            for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
                     self._busy[partition][flight.key] = flight
             for group in self._groups(partition):
@@ -564,9 +564,10 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _say_all(self, partition: int) -> None:
-        while self._unsaid[partition]:
+        while waiting := self._unsaid[partition]:
             await self._moment_to_tell()
-            flights, self._unsaid[partition] = self._unsaid[partition], []
+            # they wait until they are told: partitions may change meanwhile
+            flights = waiting.copy()
             records: list[Output] = [
                 (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
                 for flight in flights
@@ -584,6 +585,7 @@ class Dispatcher:
                     flight.offset = offset
                 if self.stand(partition) > offset:
                     self._free(partition, flights)
+            del waiting[: len(flights)]
         del self._unsaid[partition]
 
     async def _moment_to_tell(self) -> None:

@@ -522,6 +522,34 @@ async def test_a_partition_that_was_elsewhere_is_looked_at_anew() -> None:
     assert world.step() == ["ep_a statuses-0-0-0"]
 
 
+async def test_what_is_not_told_yet_is_not_sent_again_when_partitions_change() -> None:
+    """While more is gathered, and while the broker is awaited; then the lane applies it."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    assert world.step() == ["ep_a statuses-0-0-0"]
+    gathered, acknowledged = asyncio.Event(), asyncio.Event()
+    produce = world.produce
+
+    async def gather(seconds: float) -> None:
+        await gathered.wait()
+
+    async def slowly(partition: int, records: list[Output]) -> int:
+        offset = await produce(partition, records)
+        await acknowledged.wait()
+        return offset
+
+    world.dispatcher.pause, world.dispatcher.produce = gather, slowly
+    await world.answer()
+    for generation, goes_on in enumerate((gathered, acknowledged), 1):
+        world.dispatcher.generation = lambda generation=generation: generation
+        assert world.step(1_000) == []
+        goes_on.set()
+        await world.settle()
+    world.apply()
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
 async def test_servers_that_are_named_once_are_forgotten() -> None:
     """Anybody may name any server in a request."""
     world = World(1)
