@@ -94,7 +94,7 @@ async def main() -> None:
     try:
         await Sending(sender, output).serve(jobs)
     finally:
-        await poster.close()
+        poster.close()
 
 
 if __name__ == "__main__":

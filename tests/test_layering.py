@@ -42,7 +42,16 @@ ALLOWED = {
         "yarl",
     },
     "streams/sender.py": {"streams.domain", "streams.settings", "streams.webhooks", "uvloop"},
-    "streams/webhooks": {"aiohttp", "click", "cryptography", "msgspec", "streams.domain", "yarl"},
+    "streams/webhooks": {
+        "aiohappyeyeballs",
+        "aiohttp",
+        "click",
+        "cryptography",
+        "httptools",
+        "msgspec",
+        "streams.domain",
+        "yarl",
+    },
     "tables": {"msgspec", "streams.app", "streams.domain", "streams.engine"},
     "agents": {
         "aiokafka",

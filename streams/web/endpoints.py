@@ -381,7 +381,7 @@ class Endpoints:
 
     async def close(self, _application: web.Application) -> None:
         """Close the connections to endpoints with the server."""
-        await self.kept.poster.close()
+        self.kept.poster.close()
 
     def sealed(self, message_id: str, webhooks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the webhooks that a track request names with what is secret sealed, for its message only."""

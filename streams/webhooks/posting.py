@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
+import aiohappyeyeballs
 from yarl import URL
 
 from streams.domain.webhooks import Trouble
+from streams.webhooks.connections import Connection, NoAnswer
 from streams.webhooks.guard import ForbiddenAddress, Network, guarded_sockets
+from streams.webhooks.names import Look, Names, look_up
 
-__all__ = ["MOST_READ_BYTES", "Attempt", "Poster"]
-
-MOST_READ_BYTES: Final = 16 * 1024
-"""Of an answer's body; what is longer is cut off, with its connection."""
-
-SHOWN_BYTES: Final = 1024
-"""Of an answer's body, for people who look for what is wrong."""
+__all__ = ["Attempt", "Poster"]
 
 CONNECT_S: Final = 5.0
 BODY_S: Final = 1.0
 
 KEEP_ALIVE_S: Final = 30.0
-LONGEST_HEADER_BYTES: Final = 8_190
-USER_AGENT: Final = "delivery-tracker"
+MOST_TARGETS: Final = 10_000
+
+HAPPY_EYEBALLS_S: Final = 0.25
+"""Before the next address of a name is tried beside the first (RFC 8305)."""
+
+SCHEMES: Final = ("http", "https")
+STANDING: Final = "User-Agent: delivery-tracker\r\nContent-Type: application/json\r\n"
+"""Headers of every request."""
+
+_BREAKS_LINES: Final = re.compile(r"[\r\n\0]")
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,31 @@ class Attempt:
     trouble: Trouble | None = None
 
 
+class Server(NamedTuple):
+    """Who answers at the other end of a connection."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class Target(NamedTuple):
+    """Where webhooks of a URL go, and how their requests begin."""
+
+    server: Server
+    begin: str
+
+
 class Poster:
     """Posts webhooks over connections that are kept; to be opened and closed within an event loop.
 
     Over https it reaches public addresses and those that are allowed, over plain http only the latter.
+    HTTP/1.1 as RFC 9112 has it; it knows no proxies, no cookies, and unpacks nothing.
 
     Args:
         allowed: networks of our own that webhooks may reach.
         tls: what certificates are trusted; None: as the system has it.
-        resolver: what finds the addresses of names; None: the system.
+        look: what finds the addresses of names.
         body_s: how long is waited for a body when the status is known already, seconds.
     """
 
@@ -69,111 +90,162 @@ class Poster:
         self,
         allowed: Sequence[Network] = (),
         tls: ssl.SSLContext | None = None,
-        resolver: AbstractResolver | None = None,
+        look: Look = look_up,
         body_s: float = BODY_S,
     ) -> None:
-        self._resolver = resolver
         self._body_s = body_s
-        self._allowed = allowed
+        self._sockets = {scheme: guarded_sockets(allowed, public=scheme == "https") for scheme in SCHEMES}
         self._tls = tls
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._names = Names(look)
+        self._targets: dict[str, Target] = {}
+        self._idle: dict[Server, list[tuple[float, Connection]]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Attempt:
         """Send a body once; whatever goes wrong is an outcome."""
         started_at, began = time.time_ns() // 1_000_000, time.monotonic()
 
-        def ended(**what: Any) -> Attempt:
-            return Attempt(started_at, round((time.monotonic() - began) * 1000), **what)
+        def ended(until: float, **what: Any) -> Attempt:
+            return Attempt(started_at, round((until - began) * 1000), **what)
 
         try:
-            parsed = URL(url)
-            session = self._session(parsed.scheme)
+            target = self._target(url)
         except ValueError:
-            return ended(trouble="invalid-url")
+            return ended(time.monotonic(), trouble="invalid-url")
         try:
-            async with session.post(
-                parsed,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(timeout_s, sock_connect=min(CONNECT_S, timeout_s)),
-            ) as response:
-                answered = ended(status=response.status, retry_after=response.headers.get("Retry-After"))
-                return replace(answered, body=await self._first_bytes(response))
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            return ended(trouble=_trouble(error))
+            request = _request(target, headers, body)
+            connection = self._taken(target.server)
+            if connection is None:
+                async with asyncio.timeout(timeout_s):
+                    connection = await self._connected(target.server)
+            answer = await connection.post(request, began + timeout_s - time.monotonic())
+        except (NoAnswer, OSError, ValueError) as error:
+            return ended(time.monotonic(), trouble=_trouble(error))
+        self._keep(target.server, connection)
+        return ended(answer.at, status=answer.status, body=answer.body, retry_after=answer.retry_after)
 
-    async def _first_bytes(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the first bytes; read to the end if that is near: the connection can be used again."""
-        read = bytearray()
+    def close(self) -> None:
+        """Close all connections that wait for their next webhook."""
+        for kept in self._idle.values():
+            for _, connection in kept:
+                connection.close()
+        self._idle.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _target(self, url: str) -> Target:
+        """Read a URL, once.
+
+        Raises:
+            ValueError: webhooks cannot go there.
+        """
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) >= MOST_TARGETS:
+                self._targets.clear()
+            target = self._targets[url] = _target_of(url)
+        return target
+
+    def _taken(self, server: Server) -> Connection | None:
+        """Return a connection that is there already."""
+        kept = self._idle.get(server)
+        while kept:
+            _, connection = kept.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def _keep(self, server: Server, connection: Connection) -> None:
+        """Have a connection wait for the next webhook, for a while."""
+        if not connection.is_open:
+            return
+        self._idle.setdefault(server, []).append((time.monotonic(), connection))
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
+
+    def _swept(self) -> None:
+        """Close what has waited for long."""
+        oldest = time.monotonic() - KEEP_ALIVE_S
+        for server, kept in list(self._idle.items()):
+            for since, connection in kept:
+                if since < oldest:
+                    connection.close()
+            kept[:] = [(since, connection) for since, connection in kept if connection.is_open]
+            if not kept:
+                del self._idle[server]
+        self._sweep = None
+        if self._idle:
+            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
+
+    async def _connected(self, server: Server) -> Connection:
+        """Return a new connection.
+
+        Raises:
+            OSError: there is none, or none that is allowed.
+        """
+        addresses = await self._names.addresses(server.host, server.port)
+        async with asyncio.timeout(CONNECT_S):
+            made = await aiohappyeyeballs.start_connection(
+                addresses,
+                happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+                socket_factory=self._sockets[server.scheme],
+            )
+        tls = self._context() if server.scheme == "https" else None
         try:
-            async with asyncio.timeout(self._body_s):
-                while len(read) < MOST_READ_BYTES:
-                    some = await response.content.read(MOST_READ_BYTES - len(read))
-                    if not some:
-                        return bytes(read[:SHOWN_BYTES])
-                    read += some
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            # what the status says is said
-            pass
-        response.close()
-        return bytes(read[:SHOWN_BYTES])
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._body_s),
+                sock=made,
+                ssl=tls,
+                server_hostname=server.host if tls else None,
+            )
+        except BaseException:
+            made.close()
+            raise
+        return connection
 
-    async def close(self) -> None:
-        """Close all connections."""
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
-
-    def _session(self, scheme: str) -> aiohttp.ClientSession:
-        session = self._sessions.get(scheme)
-        if session is None:
-            session = self._sessions[scheme] = self._opened(scheme)
-        return session
-
-    def _opened(self, scheme: str) -> aiohttp.ClientSession:
-        if scheme not in ("http", "https"):
-            raise ValueError(f"webhooks go over https, not {scheme!r}")
-        connector = aiohttp.TCPConnector(
-            socket_factory=guarded_sockets(self._allowed, public=scheme == "https"),
-            resolver=self._resolver,
-            # who sends says how many side by side
-            limit=0,
-            keepalive_timeout=KEEP_ALIVE_S,
-            ssl=True if self._tls is None else self._tls,
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            # what the environment says of proxies is not meant for us, and would be a way around the guard
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # a few bytes may unfold to gigabytes
-            auto_decompress=False,
-            read_bufsize=MOST_READ_BYTES,
-            max_line_size=LONGEST_HEADER_BYTES,
-            max_field_size=LONGEST_HEADER_BYTES,
-            headers={"User-Agent": USER_AGENT, "Content-Type": "application/json"},
-        )
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
 
-def _trouble(error: BaseException) -> Trouble:
+def _target_of(url: str) -> Target:
+    parts = URL(url)
+    if parts.scheme not in SCHEMES or parts.raw_host is None or not parts.port:
+        raise ValueError(f"webhooks go over https, not to {parts.scheme!r}")
+    return Target(
+        Server(parts.scheme, parts.raw_host, parts.port),
+        f"POST {parts.raw_path_qs} HTTP/1.1\r\nHost: {parts.host_port_subcomponent}\r\n{STANDING}",
+    )
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return the bytes of a request.
+
+    Raises:
+        ValueError: a header would become several lines.
+    """
+    if _BREAKS_LINES.search("".join((*headers, *headers.values()))):
+        raise ValueError("a header is one line")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{target.begin}{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _trouble(error: Exception) -> Trouble:
     """Say in a word what went wrong."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ForbiddenAddress):
-        return "forbidden"
     for kinds, trouble in _TROUBLES:
-        if isinstance(error, kinds) or isinstance(cause, kinds):
+        if isinstance(error, kinds):
             return trouble
     return "protocol"
 
 
 _TROUBLES: Final[tuple[tuple[Any, Trouble], ...]] = (
-    (aiohttp.InvalidURL, "invalid-url"),
-    ((aiohttp.ClientSSLError, ssl.SSLError, ssl.CertificateError), "tls"),
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    ((TimeoutError, asyncio.TimeoutError), "timeout"),
+    (ForbiddenAddress, "forbidden"),
+    ((ssl.SSLError, ssl.CertificateError), "tls"),
+    # a name that cannot be one is not found, either
+    ((socket.gaierror, UnicodeError), "dns"),
+    (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
-    ((aiohttp.ServerDisconnectedError, ConnectionError), "disconnected"),
-    (aiohttp.ClientConnectorError, "refused"),
-    (aiohttp.ClientOSError, "disconnected"),
+    (ConnectionError, "disconnected"),
+    (OSError, "refused"),
 )

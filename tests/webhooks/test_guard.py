@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,9 +12,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from streams.webhooks.guard import is_allowed, is_public, networks_of, trouble_with
+from streams.webhooks.names import AddressInfo
 from streams.webhooks.posting import Poster
 
 HERE = networks_of("127.0.0.2")
@@ -135,24 +137,18 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_audit)
 
 
-class Names(AbstractResolver):
-    """A resolver that answers each time with the next of a name's addresses, and stays with the last."""
+class Names:
+    """A name service that answers each time with the next of a name's addresses, and stays with the last."""
 
     def __init__(self, **addresses: list[str]) -> None:
         self.addresses = addresses
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    async def __call__(self, host: str, port: int) -> list[AddressInfo]:
         some = self.addresses[host.split(".")[0]]
         address = some.pop(0) if len(some) > 1 else some[0]
-        version = ip_address(address).version
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=2 if version == 4 else 10, proto=6, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
+        if ip_address(address).version == 4:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
+        return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))]
 
 
 @asynccontextmanager
@@ -181,10 +177,35 @@ async def test_nothing_is_sent_to_an_address_of_our_own(url: str) -> None:
     poster = Poster()
     with connections() as tried:
         attempt = await poster.post(url, {}, b"{}", 5.0)
-    await poster.close()
+    poster.close()
 
     assert tried == []
     assert attempt.trouble in ("forbidden", "invalid-url", "dns")
+
+
+async def test_who_listens_everywhere_hears_nothing() -> None:
+    """On all addresses of this machine, however these are written; until one of them is allowed."""
+    heard = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(writer.get_extra_info("sockname")[0])
+        writer.close()
+
+    server = await asyncio.start_server(serve, "::", 0, family=socket.AF_INET6)
+    port = server.sockets[0].getsockname()[1]
+    four = await asyncio.start_server(serve, "0.0.0.0", port)
+    poster = Poster()
+    for host in SPECIAL + DISGUISED:
+        for scheme in ("http", "https"):
+            await poster.post(f"{scheme}://{host}:{port}/hook", {}, b"{}", 5.0)
+    assert heard == []
+
+    poster = Poster(networks_of("127.0.0.1,::1"))
+    for host in ("127.1", "[::1]"):
+        await poster.post(f"http://{host}:{port}/hook", {}, b"{}", 5.0)
+    server.close()
+    four.close()
+    assert heard == ["127.0.0.1", "::1"]
 
 
 async def test_the_corpus_is_what_it_claims() -> None:
@@ -194,7 +215,7 @@ async def test_the_corpus_is_what_it_claims() -> None:
         poster = Poster(HERE)
         with connections() as tried:
             attempt = await poster.post(f"http://127.0.0.2:{port}/hook", {}, b"{}", 5.0)
-        await poster.close()
+        poster.close()
 
     assert (attempt.status, tried) == (204, ["127.0.0.2"])
 
@@ -213,10 +234,10 @@ async def test_a_name_that_comes_to_mean_another_address_is_not_followed() -> No
         ):
             for status in statuses:
                 # a connection that is kept, and an address that is remembered, would only help the good
-                poster = Poster(HERE, resolver=names)
+                poster = Poster(HERE, look=names)
                 with connections() as tried:
                     attempt = await poster.post(f"http://{host}:{port}/hook", {}, b"{}", 5.0)
-                await poster.close()
+                poster.close()
                 assert attempt.status == status
                 assert attempt.trouble == (None if status else "forbidden")
                 assert tried == (["127.0.0.2"] if status else [])
@@ -228,7 +249,7 @@ async def test_a_redirect_is_not_followed() -> None:
         poster = Poster(HERE)
         with connections() as tried:
             attempt = await poster.post(f"http://127.0.0.2:{port}/away", {}, b"{}", 5.0)
-        await poster.close()
+        poster.close()
 
     assert (attempt.status, tried) == (302, ["127.0.0.2"])
 
@@ -241,7 +262,7 @@ async def test_proxies_of_the_environment_are_no_way_around(monkeypatch: pytest.
         poster = Poster(HERE)
         with connections() as tried:
             attempts = [await poster.post(f"{s}://10.0.0.1/", {}, b"{}", 5.0) for s in ("http", "https")]
-        await poster.close()
+        poster.close()
 
     assert (tried, [attempt.trouble for attempt in attempts]) == ([], ["forbidden"] * 2)
 

@@ -11,8 +11,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 
+from streams.domain.webhooks import Trouble
+from streams.webhooks import posting
+from streams.webhooks.connections import MOST_READ_BYTES
 from streams.webhooks.guard import networks_of
-from streams.webhooks.posting import MOST_READ_BYTES, Poster, Trouble
+from streams.webhooks.posting import Poster
 
 HERE = networks_of("127.0.0.0/8")
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -49,7 +52,7 @@ async def answered(serve: Serve, timeout_s: float = 5.0) -> tuple[int | None, by
     async with serving(serve) as port:
         poster = Poster(HERE, body_s=0.05)
         attempt = await poster.post(f"http://127.0.0.1:{port}/", {"webhook-id": "1"}, b"{}", timeout_s)
-        await poster.close()
+        poster.close()
     return attempt.status, attempt.body, attempt.trouble
 
 
@@ -65,7 +68,7 @@ async def test_what_is_sent_is_what_was_signed() -> None:
     async with serving(serve) as port:
         poster = Poster(HERE)
         attempt = await poster.post(f"http://127.0.0.1:{port}/", {}, BODY, 5.0)
-        await poster.close()
+        poster.close()
 
     assert bytes(got) == BODY
     assert (attempt.status, attempt.body, attempt.retry_after, attempt.trouble) == (202, b"ok", "7", None)
@@ -118,6 +121,9 @@ async def test_what_is_packed_is_not_unpacked() -> None:
         (b"", "disconnected"),
         (b"HTTP/1.1 200", "disconnected"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "protocol"),
+        (HEAD + b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "protocol"),
+        (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", "protocol"),
+        (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "protocol"),
         (HEAD + b"X: " + b"y" * 100_000 + b"\r\n\r\n", "protocol"),
         (b"HTTP/1.1 " + b"9" * 100_000 + b"\r\n\r\n", "protocol"),
     ],
@@ -152,7 +158,7 @@ async def test_a_connection_that_is_reset_or_refused_is_a_trouble() -> None:
         pass
     poster = Poster(HERE)
     attempt = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
-    await poster.close()
+    poster.close()
     assert (attempt.status, attempt.trouble) == (None, "refused")
 
 
@@ -172,7 +178,7 @@ async def test_certificates_are_verified() -> None:
         async with serving(serve, tls) as port:
             poster = Poster(HERE, tls=client)
             attempt = await poster.post(f"https://127.0.0.1:{port}/", {}, b"{}", 5.0)
-            await poster.close()
+            poster.close()
         found.append((attempt.status, attempt.trouble))
 
     assert found == [(200, None), (None, "tls"), (None, "tls")]
@@ -195,6 +201,221 @@ async def test_connections_are_used_again() -> None:
         for _ in range(5):
             attempt = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
             assert attempt.body == b"ok"
-        await poster.close()
+        poster.close()
 
     assert connections == 1
+
+
+async def several(serve: Serve, count: int) -> tuple[list[tuple[int | None, Trouble | None]], int]:
+    """What comes of webhooks one after the other, and how many connections these took."""
+    connections = 0
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await serve(reader, writer)
+
+    async with serving(one) as port:
+        poster = Poster(HERE, body_s=0.05)
+        made = [await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0) for _ in range(count)]
+        poster.close()
+    return [(attempt.status, attempt.trouble) for attempt in made], connections
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\n\r\nok and more",
+        HEAD + b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHTTP/1.1 500 No\r\n\r\n",
+        HEAD + b"Content-Length: 4\r\n\r\nok",
+        HEAD + b"\r\nok",
+    ],
+)
+async def test_a_connection_whose_answer_is_not_whole_or_not_alone_is_not_used_again(said: bytes) -> None:
+    """What is left of one answer could be taken for the next one's beginning; the status counts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await reader.read()
+
+    assert await several(serve, 2) == ([(200, None)] * 2, 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"Upgrade: h2,h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHTTP: 1.1 500\r\n\r\n",
+        HEAD + b"HTTP: 1.1 500 no\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nRetry-After: 5\r\n\r\n" + HEAD + b"Content-Length: 0\r\n\r\n",
+    ],
+)
+async def test_an_answer_is_taken_for_what_it_is(said: bytes) -> None:
+    """Whatever its headers and trailers look like, and what was said before it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readexactly(2)
+            # byte by byte: nothing depends on how it is cut
+            for byte in said:
+                writer.write(bytes((byte,)))
+                await writer.drain()
+            await reader.readuntil(b"\r\n\r\n")
+
+    assert await several(serve, 3) == ([(200, None)] * 3, 1)
+
+
+async def test_what_is_said_before_an_answer_is_not_the_answer() -> None:
+    """Neither its status nor when to come back; and without end it is none."""
+
+    async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nRetry-After: 5\r\n\r\nHTTP/1.1 503 No\r\n\r\n")
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+            await writer.drain()
+
+    async with serving(hints) as port:
+        poster = Poster(HERE)
+        attempt = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+        poster.close()
+    assert (attempt.status, attempt.retry_after) == (503, None)
+    assert await answered(endless) == (None, b"", "protocol")
+
+
+async def test_another_protocol_is_an_answer_that_is_no_success() -> None:
+    """Nobody asked for it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n\0\1\2")
+
+    assert await answered(serve) == (101, b"", None)
+
+
+async def test_a_webhook_goes_out_once_an_attempt() -> None:
+    """A kept connection that ends before an answer: the receiver may have taken it."""
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readexactly(2)
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.transport.abort()
+
+    assert await several(serve, 2) == ([(200, None), (None, "disconnected")], 1)
+    assert requests == 1
+
+
+async def test_what_comes_unasked_ends_a_connection() -> None:
+    """It would be the answer to the next webhook, which has not been sent."""
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        await asked.wait()
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        await reader.read()
+        gone.set()
+
+    asked = asyncio.Event()
+    async with serving(serve) as port:
+        poster = Poster(HERE)
+        first = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+        asked.set()
+        await gone.wait()
+        asked.clear()
+        waiting = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+        poster.close()
+
+    assert (first.status, waiting.status) == (200, 200)
+
+
+async def test_who_does_not_wait_any_longer_leaves_nothing_behind() -> None:
+    """The answer to a webhook that nobody waits for is not the next one's."""
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        asked.set()
+        await reader.read()
+        gone.set()
+
+    asked = asyncio.Event()
+    async with serving(serve) as port:
+        poster = Poster(HERE)
+        posting = asyncio.create_task(poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0))
+        await asked.wait()
+        posting.cancel()
+        await gone.wait()
+        poster.close()
+
+    assert posting.cancelled()
+
+
+async def test_connections_that_are_not_needed_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, and with the one who posts."""
+    monkeypatch.setattr(posting, "KEEP_ALIVE_S", 0.01)
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        await reader.read()
+        gone.set()
+
+    async with serving(serve) as port:
+        poster = Poster(HERE)
+        await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+        await gone.wait()
+        gone.clear()
+        monkeypatch.undo()
+        await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+        poster.close()
+        await gone.wait()
+
+
+@pytest.mark.parametrize("header", [("X-Key", "1\r\nX: 2"), ("X-Key", "1\nX: 2"), ("X\0", "1"), ("X\r", "")])
+async def test_a_header_stays_one(header: tuple[str, str]) -> None:
+    """Nothing is sent that a receiver would read as several."""
+    poster = Poster(HERE)
+    attempt = await poster.post("http://127.0.0.1:1/", dict([header]), b"{}", 5.0)
+
+    assert attempt.trouble == "protocol"
+
+
+async def test_what_is_sent_is_a_request_as_the_standard_has_it() -> None:
+    """Every byte of its head: the path as it is in the URL, the host as it is written, with its port."""
+    got = bytearray()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.extend(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(one, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    poster = Poster(HERE)
+    url = f"http://127.0.0.1:{port}/가/a%2Fb?q=x y&r=%26"
+    assert (await poster.post(url, {"X-Key": "é"}, "전".encode(), 5.0)).status == 200
+    server.close()
+
+    assert bytes(got).decode().split("\r\n") == [
+        "POST /%EA%B0%80/a%2Fb?q=x+y&r=%26 HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "User-Agent: delivery-tracker",
+        "Content-Type: application/json",
+        "X-Key: é",
+        "Content-Length: 3",
+        "",
+        "",
+    ]

@@ -25,7 +25,7 @@ async def posting(keys: list[Verifier], arrivals: list[Arrival]) -> AsyncIterato
     try:
         yield poster, "http://{}:{}/any/path".format(*runner.addresses[0])
     finally:
-        await poster.close()
+        poster.close()
         await runner.cleanup()
 
 

@@ -51,7 +51,7 @@ async def done(jobs: Sequence[Job], poster: Poster, sealer: Sealer | None = SEAL
             told |= {one.number: one for one in await DONE.read(output.reader)}
     pipe.feed_eof()
     await serving
-    await poster.close()
+    poster.close()
     return told
 
 
@@ -65,7 +65,7 @@ async def test_nothing_is_sent_to_an_address_of_our_own() -> None:
     assert {one.trouble for one in told.values()} <= {"forbidden", "invalid-url", "dns"}
 
     with connections() as tried:
-        told = await done([job(n, "https://inside.example/hook") for n in range(4)], Poster(resolver=names))
+        told = await done([job(n, "https://inside.example/hook") for n in range(4)], Poster(look=names))
     assert tried == []
     assert {one.trouble for one in told.values()} == {"forbidden"}
 
