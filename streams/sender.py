@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import sys
 import time
 
@@ -28,6 +29,9 @@ GATHER_S = 0.015
 """How long what is done waits for more, so that it is told together."""
 
 SHOWN_CHARS = 300
+
+DESCRIPTORS = 4096
+"""Files and sockets that the sender may have open: more than attempts are made, and connections kept."""
 
 
 class Sending:
@@ -85,6 +89,7 @@ class Sending:
 async def main() -> None:
     """Send what comes in by standard input until that ends."""
     settings = settings_or_exit()
+    _allow_sockets()
     loop = asyncio.get_running_loop()
     jobs = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(jobs), sys.stdin.buffer)
@@ -95,6 +100,14 @@ async def main() -> None:
         await Sending(sender, output).serve(jobs)
     finally:
         poster.close()
+
+
+def _allow_sockets() -> None:
+    """Raise the limit of open files that shells set, as far as the system lets."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if least < DESCRIPTORS:
+        wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 if __name__ == "__main__":

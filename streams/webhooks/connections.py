@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Generic, TypeVar, cast
 
 import httptools
 
-__all__ = ["MOST_READ_BYTES", "Answer", "Connection", "NoAnswer"]
+__all__ = ["MOST_READ_BYTES", "Answer", "Connection", "NoAnswer", "Pool"]
+
+S = TypeVar("S", bound=Hashable)
 
 MOST_READ_BYTES: Final = 16 * 1024
 """Of an answer, its headers included; what is longer is cut off, with its connection."""
@@ -18,6 +21,10 @@ SHOWN_BYTES: Final = 1024
 """Of an answer's body, for people who look for what is wrong."""
 
 SWITCHING_PROTOCOLS: Final = 101
+
+KEEP_ALIVE_S: Final = 30.0
+MOST_KEPT: Final = 500
+"""Connections that wait for their next webhook; a process has only so many descriptors."""
 
 
 class NoAnswer(Exception):
@@ -178,3 +185,60 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._is_kept = not self._is_over and self._parser.should_keep_alive()
             self._is_over = True
+
+
+class Pool(Generic[S]):
+    """Connections that wait for their next webhook, by the server at their other end."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[S, list[tuple[float, Connection]]] = {}
+        self._count = 0
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take(self, server: S) -> Connection | None:
+        """Return a connection that is there already, the one that was used last; None: there is none."""
+        waiting = self._waiting.get(server)
+        while waiting:
+            _, connection = waiting.pop()
+            self._count -= 1
+            if connection.is_open:
+                return connection
+        return None
+
+    def keep(self, server: S, connection: Connection) -> None:
+        """Let a connection wait for a while, if it can still be used."""
+        if not connection.is_open:
+            return
+        if self._count >= MOST_KEPT:
+            connection.close()
+            return
+        self._count += 1
+        self._waiting.setdefault(server, []).append((time.monotonic(), connection))
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for waiting in self._waiting.values():
+            for _, connection in waiting:
+                connection.close()
+        self._waiting.clear()
+        self._count = 0
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def _swept(self) -> None:
+        """Close what has waited for long, and forget what the other side has closed."""
+        oldest = time.monotonic() - KEEP_ALIVE_S
+        for server, waiting in list(self._waiting.items()):
+            for since, connection in waiting:
+                if since < oldest:
+                    connection.close()
+            waiting[:] = [(since, connection) for since, connection in waiting if connection.is_open]
+            if not waiting:
+                del self._waiting[server]
+        self._count = sum(map(len, self._waiting.values()))
+        self._sweep = None
+        if self._waiting:
+            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)

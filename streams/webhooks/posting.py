@@ -8,14 +8,14 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import aiohappyeyeballs
+import msgspec
 from yarl import URL
 
 from streams.domain.webhooks import Trouble
-from streams.webhooks.connections import Connection, NoAnswer
+from streams.webhooks.connections import Connection, NoAnswer, Pool
 from streams.webhooks.guard import ForbiddenAddress, Network, guarded_sockets
 from streams.webhooks.names import Look, Names, look_up
 
@@ -24,7 +24,6 @@ __all__ = ["Attempt", "Poster"]
 CONNECT_S: Final = 5.0
 BODY_S: Final = 1.0
 
-KEEP_ALIVE_S: Final = 30.0
 MOST_TARGETS: Final = 10_000
 
 HAPPY_EYEBALLS_S: Final = 0.25
@@ -37,8 +36,7 @@ STANDING: Final = "User-Agent: delivery-tracker\r\nContent-Type: application/jso
 _BREAKS_LINES: Final = re.compile(r"[\r\n\0]")
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """What came of an attempt.
 
     Attributes:
@@ -98,8 +96,7 @@ class Poster:
         self._tls = tls
         self._names = Names(look)
         self._targets: dict[str, Target] = {}
-        self._idle: dict[Server, list[tuple[float, Connection]]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._pool: Pool[Server] = Pool()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Attempt:
         """Send a body once; whatever goes wrong is an outcome."""
@@ -114,24 +111,19 @@ class Poster:
             return ended(time.monotonic(), trouble="invalid-url")
         try:
             request = _request(target, headers, body)
-            connection = self._taken(target.server)
+            connection = self._pool.take(target.server)
             if connection is None:
                 async with asyncio.timeout(timeout_s):
                     connection = await self._connected(target.server)
             answer = await connection.post(request, began + timeout_s - time.monotonic())
         except (NoAnswer, OSError, ValueError) as error:
             return ended(time.monotonic(), trouble=_trouble(error))
-        self._keep(target.server, connection)
+        self._pool.keep(target.server, connection)
         return ended(answer.at, status=answer.status, body=answer.body, retry_after=answer.retry_after)
 
     def close(self) -> None:
         """Close all connections that wait for their next webhook."""
-        for kept in self._idle.values():
-            for _, connection in kept:
-                connection.close()
-        self._idle.clear()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        self._pool.close()
 
     def _target(self, url: str) -> Target:
         """Read a URL, once.
@@ -145,37 +137,6 @@ class Poster:
                 self._targets.clear()
             target = self._targets[url] = _target_of(url)
         return target
-
-    def _taken(self, server: Server) -> Connection | None:
-        """Return a connection that is there already."""
-        kept = self._idle.get(server)
-        while kept:
-            _, connection = kept.pop()
-            if connection.is_open:
-                return connection
-        return None
-
-    def _keep(self, server: Server, connection: Connection) -> None:
-        """Have a connection wait for the next webhook, for a while."""
-        if not connection.is_open:
-            return
-        self._idle.setdefault(server, []).append((time.monotonic(), connection))
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
-
-    def _swept(self) -> None:
-        """Close what has waited for long."""
-        oldest = time.monotonic() - KEEP_ALIVE_S
-        for server, kept in list(self._idle.items()):
-            for since, connection in kept:
-                if since < oldest:
-                    connection.close()
-            kept[:] = [(since, connection) for since, connection in kept if connection.is_open]
-            if not kept:
-                del self._idle[server]
-        self._sweep = None
-        if self._idle:
-            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
 
     async def _connected(self, server: Server) -> Connection:
         """Return a new connection.
@@ -196,7 +157,7 @@ class Poster:
                 lambda: Connection(self._body_s),
                 sock=made,
                 ssl=tls,
-                server_hostname=server.host if tls else None,
+                server_hostname=server.host.rstrip(".") if tls else None,
             )
         except BaseException:
             made.close()

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from streams.domain.webhooks import Trouble
-from streams.webhooks import posting
+from streams.webhooks import connections
 from streams.webhooks.connections import MOST_READ_BYTES
 from streams.webhooks.guard import networks_of
 from streams.webhooks.posting import Poster
@@ -364,7 +364,7 @@ async def test_who_does_not_wait_any_longer_leaves_nothing_behind() -> None:
 
 async def test_connections_that_are_not_needed_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and with the one who posts."""
-    monkeypatch.setattr(posting, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(connections, "KEEP_ALIVE_S", 0.01)
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
