@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import socket
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
+import aiohappyeyeballs
 import httptools
 
-__all__ = ["MOST_READ_BYTES", "Answer", "Connection", "NoAnswer", "Pool"]
+from streams.webhooks.names import AddressInfo
+
+__all__ = ["MOST_READ_BYTES", "Answer", "Connection", "NoAnswer", "Pool", "connected"]
 
 S = TypeVar("S", bound=Hashable)
 
@@ -21,6 +27,9 @@ SHOWN_BYTES: Final = 1024
 """Of an answer's body, for people who look for what is wrong."""
 
 SWITCHING_PROTOCOLS: Final = 101
+
+HAPPY_EYEBALLS_S: Final = 0.25
+"""Before the next address of a name is tried beside the first (RFC 8305)."""
 
 KEEP_ALIVE_S: Final = 30.0
 MOST_KEPT: Final = 500
@@ -62,6 +71,8 @@ class Connection(asyncio.Protocol):
         self._body_s = body_s
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        # what receivers have always said and been understood: lines that end with LF, or are folded
+        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
         self._asked: asyncio.Future[Answer] | None = None
         self._begin()
 
@@ -79,6 +90,18 @@ class Connection(asyncio.Protocol):
         """Whether another webhook can be sent."""
         return not self._transport.is_closing()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether another webhook can be sent, and nothing that the loop has not seen yet speaks against it.
+
+        What lies there already would be taken for the answer, or is the end.
+        """
+        if self._transport.is_closing():
+            return False
+        looking = select.poll()
+        looking.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not looking.poll(0)
+
     async def post(self, request: bytes, timeout_s: float) -> Answer:
         """Send a request, and return its answer.
 
@@ -94,10 +117,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         try:
             return await asked
-        finally:
-            if self._asked is not None:
-                # who asked was cancelled
-                self._end()
+        except asyncio.CancelledError:
+            # the answer may have come: there is nobody to use the connection again
+            self._is_kept = False
+            self._end()
+            raise
 
     def close(self) -> None:
         """End it; who waits for an answer is told."""
@@ -110,7 +134,8 @@ class Connection(asyncio.Protocol):
             why: there is no more to come.
         """
         asked, self._asked = self._asked, None
-        if not self._is_kept:
+        # who answers before all was sent may not read the rest
+        if not self._is_kept or self._transport.get_write_buffer_size():
             self._transport.abort()
         if asked is None:
             return
@@ -177,7 +202,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep the first bytes."""
-        if len(self._body) < SHOWN_BYTES:
+        if not self._is_over and len(self._body) < SHOWN_BYTES:
             self._body += body[: SHOWN_BYTES - len(self._body)]
 
     def on_message_complete(self) -> None:
@@ -191,54 +216,102 @@ class Pool(Generic[S]):
     """Connections that wait for their next webhook, by the server at their other end."""
 
     def __init__(self) -> None:
-        self._waiting: dict[S, list[tuple[float, Connection]]] = {}
-        self._count = 0
+        self._waiting: dict[S, list[Connection]] = {}
+        # of each whose it is and since when it waits; who has waited longest comes first
+        self._since: dict[Connection, tuple[S, float]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def take(self, server: S) -> Connection | None:
         """Return a connection that is there already, the one that was used last; None: there is none."""
         waiting = self._waiting.get(server)
         while waiting:
-            _, connection = waiting.pop()
-            self._count -= 1
-            if connection.is_open:
+            connection = waiting.pop()
+            _, since = self._since.pop(connection)
+            if connection.is_quiet and time.monotonic() - since < KEEP_ALIVE_S:
                 return connection
+            connection.close()
         return None
 
     def keep(self, server: S, connection: Connection) -> None:
         """Let a connection wait for a while, if it can still be used."""
         if not connection.is_open:
             return
-        if self._count >= MOST_KEPT:
-            connection.close()
-            return
-        self._count += 1
-        self._waiting.setdefault(server, []).append((time.monotonic(), connection))
+        if len(self._since) >= MOST_KEPT:
+            self._close(next(iter(self._since)))
+        self._since[connection] = server, time.monotonic()
+        self._waiting.setdefault(server, []).append(connection)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
 
     def close(self) -> None:
         """Close all of them."""
-        for waiting in self._waiting.values():
-            for _, connection in waiting:
-                connection.close()
-        self._waiting.clear()
-        self._count = 0
+        for connection in list(self._since):
+            self._close(connection)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
+    def _close(self, connection: Connection) -> None:
+        server, _ = self._since.pop(connection)
+        self._waiting[server].remove(connection)
+        connection.close()
+
     def _swept(self) -> None:
-        """Close what has waited for long, and forget what the other side has closed."""
-        oldest = time.monotonic() - KEEP_ALIVE_S
-        for server, waiting in list(self._waiting.items()):
-            for since, connection in waiting:
-                if since < oldest:
-                    connection.close()
-            waiting[:] = [(since, connection) for since, connection in waiting if connection.is_open]
-            if not waiting:
-                del self._waiting[server]
-        self._count = sum(map(len, self._waiting.values()))
+        """Close what has waited for long."""
+        before = time.monotonic() - KEEP_ALIVE_S
+        for connection in [connection for connection, (_, since) in self._since.items() if since <= before]:
+            self._close(connection)
+        self._waiting = {server: waiting for server, waiting in self._waiting.items() if waiting}
         self._sweep = None
-        if self._waiting:
+        if self._since:
             self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._swept)
+
+
+async def connected(
+    addresses: Sequence[AddressInfo], make: Callable[[AddressInfo], socket.socket]
+) -> socket.socket:
+    """Return a socket that is connected to one of some addresses, the first that answers.
+
+    Args:
+        make: makes the socket of a try, if it may be made.
+
+    Raises:
+        OSError: none answers, or may be asked.
+    """
+    return await aiohappyeyeballs.start_connection(
+        addresses,
+        happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+        loop=cast(asyncio.AbstractEventLoop, _Connecting()),
+        socket_factory=make,
+    )
+
+
+class _Connecting:
+    """What aiohappyeyeballs needs of an event loop.
+
+    uvloop's own has its resolver look even at addresses: where that waits for name servers that do not
+    answer, all connections would.
+    """
+
+    async def sock_connect(self, made: socket.socket, address: Any) -> None:
+        """Connect a socket."""
+        try:
+            made.connect(address)
+            return
+        except BlockingIOError:
+            pass
+        loop = asyncio.get_running_loop()
+        writable = loop.create_future()
+
+        def take() -> None:
+            if not writable.done():
+                writable.set_result(None)
+
+        loop.add_writer(made, take)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(made)
+        error = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))

@@ -8,6 +8,7 @@ Stripe's smokescreen). What is checked when an endpoint is registered is only ea
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from yarl import URL
 
 __all__ = [
+    "SCHEMES",
     "Address",
     "ForbiddenAddress",
     "Network",
@@ -24,6 +26,7 @@ __all__ = [
     "is_public",
     "networks_of",
     "trouble_with",
+    "url_of",
 ]
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -49,11 +52,17 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 _LOW_BITS: Final = 0xFFFF_FFFF
 
 
+SCHEMES: Final = ("http", "https")
+_HOST: Final = re.compile(r"[0-9A-Za-z:_-][0-9A-Za-z.:_-]*")
+"""Names and addresses, these without a zone: that is a link of our own."""
+
+
 class ForbiddenAddress(OSError):
     """A connection was not made: its address is not public, nor one that is allowed."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"connections to {address} are not allowed")
+        # the same for all of a name's addresses, or connecting would raise no more than a summary
+        super().__init__("connections to this address are not allowed")
         self.address = address
 
 
@@ -91,17 +100,32 @@ def networks_of(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
+def url_of(url: str) -> URL:
+    """Return the parts of a URL that webhooks could go to: with a scheme, a host and a port.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = URL(url)
+    except IndexError:
+        # yarl's, of brackets in the wrong order
+        raise ValueError("its host cannot be read") from None
+    if parts.scheme not in SCHEMES or not _HOST.fullmatch(parts.raw_host or "") or not parts.port:
+        raise ValueError("it leads to no host over http")
+    return parts
+
+
 def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
     """Say why webhooks cannot go to a URL, as far as the URL tells; None if it may be fine.
 
     Early feedback for who registers it: a name may come to mean any address later.
     """
     try:
-        parts = URL(url)
-        host, port = parts.host, parts.port
+        parts = url_of(url)
     except ValueError:
         return "Expected a URL such as https://example.com/hook"
-    if parts.scheme not in ("http", "https") or not host or not port or not url.isprintable() or " " in url:
+    if not url.isprintable() or " " in url:
         return "Expected a URL such as https://example.com/hook"
     if "@" in parts.authority:
         return "Expected no user or password; send them as a header"
@@ -110,7 +134,7 @@ def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
     if parts.scheme == "http" and not allowed:
         return "Expected https; plain http goes only to networks that TRACKER_WEBHOOK_ALLOW names"
     try:
-        address = ip_address(host)
+        address = ip_address(parts.raw_host or "")
     except ValueError:
         return None
     if not is_allowed(address, allowed, public=parts.scheme == "https"):

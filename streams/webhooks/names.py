@@ -29,7 +29,10 @@ async def look_up(host: str, port: int) -> Sequence[AddressInfo]:
         OSError: there is no such name, or nobody who knows it.
     """
     loop = asyncio.get_running_loop()
-    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    try:
+        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "a label is empty or too long") from None
 
 
 class Names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -10,13 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import aiohappyeyeballs
 import msgspec
-from yarl import URL
 
 from streams.domain.webhooks import Trouble
-from streams.webhooks.connections import Connection, NoAnswer, Pool
-from streams.webhooks.guard import ForbiddenAddress, Network, guarded_sockets
+from streams.webhooks.connections import Connection, NoAnswer, Pool, connected
+from streams.webhooks.guard import SCHEMES, ForbiddenAddress, Network, guarded_sockets, url_of
 from streams.webhooks.names import Look, Names, look_up
 
 __all__ = ["Attempt", "Poster"]
@@ -26,10 +25,6 @@ BODY_S: Final = 1.0
 
 MOST_TARGETS: Final = 10_000
 
-HAPPY_EYEBALLS_S: Final = 0.25
-"""Before the next address of a name is tried beside the first (RFC 8305)."""
-
-SCHEMES: Final = ("http", "https")
 STANDING: Final = "User-Agent: delivery-tracker\r\nContent-Type: application/json\r\n"
 """Headers of every request."""
 
@@ -116,7 +111,7 @@ class Poster:
                 async with asyncio.timeout(timeout_s):
                     connection = await self._connected(target.server)
             answer = await connection.post(request, began + timeout_s - time.monotonic())
-        except (NoAnswer, OSError, ValueError) as error:
+        except (NoAnswer, OSError, RuntimeError, ValueError) as error:
             return ended(time.monotonic(), trouble=_trouble(error))
         self._pool.keep(target.server, connection)
         return ended(answer.at, status=answer.status, body=answer.body, retry_after=answer.retry_after)
@@ -146,11 +141,7 @@ class Poster:
         """
         addresses = await self._names.addresses(server.host, server.port)
         async with asyncio.timeout(CONNECT_S):
-            made = await aiohappyeyeballs.start_connection(
-                addresses,
-                happy_eyeballs_delay=HAPPY_EYEBALLS_S,
-                socket_factory=self._sockets[server.scheme],
-            )
+            made = await connected(addresses, self._sockets[server.scheme])
         tls = self._context() if server.scheme == "https" else None
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
@@ -160,7 +151,9 @@ class Poster:
                 server_hostname=server.host.rstrip(".") if tls else None,
             )
         except BaseException:
-            made.close()
+            # who has its descriptor closes it, and sees by this that it is time to
+            with contextlib.suppress(OSError):
+                made.shutdown(socket.SHUT_RDWR)
             raise
         return connection
 
@@ -171,11 +164,12 @@ class Poster:
 
 
 def _target_of(url: str) -> Target:
-    parts = URL(url)
-    if parts.scheme not in SCHEMES or parts.raw_host is None or not parts.port:
-        raise ValueError(f"webhooks go over https, not to {parts.scheme!r}")
+    parts = url_of(url)
+    if "@" in parts.raw_authority:
+        raise ValueError("webhooks are signed; who sends a password as well sends it as a header")
+    server = Server(parts.scheme, parts.raw_host or "", parts.port or 0)
     return Target(
-        Server(parts.scheme, parts.raw_host, parts.port),
+        server,
         f"POST {parts.raw_path_qs} HTTP/1.1\r\nHost: {parts.host_port_subcomponent}\r\n{STANDING}",
     )
 
@@ -203,8 +197,7 @@ def _trouble(error: Exception) -> Trouble:
 _TROUBLES: Final[tuple[tuple[Any, Trouble], ...]] = (
     (ForbiddenAddress, "forbidden"),
     ((ssl.SSLError, ssl.CertificateError), "tls"),
-    # a name that cannot be one is not found, either
-    ((socket.gaierror, UnicodeError), "dns"),
+    (socket.gaierror, "dns"),
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
     (ConnectionError, "disconnected"),

@@ -146,9 +146,12 @@ class Names:
     async def __call__(self, host: str, port: int) -> list[AddressInfo]:
         some = self.addresses[host.split(".")[0]]
         address = some.pop(0) if len(some) > 1 else some[0]
+        return [self._info(one, port) for one in address.split()]
+
+    def _info(self, address: str, port: int) -> AddressInfo:
         if ip_address(address).version == 4:
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
-        return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))]
+            return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)
+        return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0)
 
 
 @asynccontextmanager
@@ -224,13 +227,18 @@ async def test_a_name_that_comes_to_mean_another_address_is_not_followed() -> No
     """Rebinding: good when someone looked, ours when the connection is made."""
     async with receiving() as port:
         names = Names(
-            turns=["127.0.0.2", "127.0.0.1"], inside=["10.0.0.1"], meta=["169.254.169.254"], six=["::1"]
+            turns=["127.0.0.2", "127.0.0.1"],
+            inside=["10.0.0.1"],
+            meta=["169.254.169.254"],
+            six=["::1"],
+            both=["10.0.0.1 ::1"],
         )
         for host, statuses in (
             ("turns.example", [204, None]),
             ("inside.example", [None]),
             ("meta.example", [None]),
             ("six.example", [None]),
+            ("both.example", [None]),
         ):
             for status in statuses:
                 # a connection that is kept, and an address that is remembered, would only help the good

@@ -88,5 +88,5 @@ async def test_the_system_knows_this_machine() -> None:
     """Addresses as a socket takes them; and what is no name has none."""
     assert (await look_up("127.0.0.1", 80))[0][4] == ("127.0.0.1", 80)
     for host in ("nowhere.invalid", "a" * 70 + ".example", "a..example"):
-        with pytest.raises((OSError, UnicodeError)):
+        with pytest.raises(OSError):
             await look_up(host, 80)

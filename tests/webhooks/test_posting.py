@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trustme
+import uvloop
 
 from streams.domain.webhooks import Trouble
 from streams.webhooks import connections
 from streams.webhooks.connections import MOST_READ_BYTES
-from streams.webhooks.guard import networks_of
+from streams.webhooks.guard import networks_of, trouble_with
+from streams.webhooks.names import AddressInfo
 from streams.webhooks.posting import Poster
+
+from .test_guard import URLS
+from .test_guard import connections as tried_connections
 
 HERE = networks_of("127.0.0.0/8")
 HEAD = b"HTTP/1.1 200 OK\r\n"
+
+#: Just as much as is read.
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % (MOST_READ_BYTES - 42) + b"x" * (MOST_READ_BYTES - 42)
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -92,6 +101,15 @@ async def test_an_endless_answer_is_cut_off() -> None:
     assert (status, body, trouble) == (200, b"x" * 1024, None)
     # what lies in the buffers of two sockets, and not what could be sent in a second
     assert sent < 64 * 1024 * 1024
+
+
+async def test_only_what_was_asked_for_is_shown() -> None:
+    """Not what comes with it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\nok" + HEAD + b"Content-Length: 5\r\n\r\nextra")
+
+    assert await answered(serve) == (200, b"ok", None)
 
 
 async def test_a_slow_body_is_not_waited_for() -> None:
@@ -229,6 +247,7 @@ async def several(serve: Serve, count: int) -> tuple[list[tuple[int | None, Trou
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         HEAD + b"Content-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         HEAD + b"Content-Length: 2\r\n\r\nok and more",
+        WHOLE + b"EVIL",
         HEAD + b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHTTP/1.1 500 No\r\n\r\n",
@@ -252,6 +271,8 @@ async def test_a_connection_whose_answer_is_not_whole_or_not_alone_is_not_used_a
         HEAD + b"Upgrade: h2,h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHTTP: 1.1 500\r\n\r\n",
         HEAD + b"HTTP: 1.1 500 no\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        HEAD + b"X-Folded: one\r\n and the same\r\nX-Control: a\x01b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\nRetry-After: 5\r\n\r\n" + HEAD + b"Content-Length: 0\r\n\r\n",
     ],
@@ -269,6 +290,19 @@ async def test_an_answer_is_taken_for_what_it_is(said: bytes) -> None:
             await reader.readuntil(b"\r\n\r\n")
 
     assert await several(serve, 3) == ([(200, None)] * 3, 1)
+
+
+async def test_as_much_as_may_be_read_leaves_a_connection_whole() -> None:
+    """There is no more to come."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readexactly(2)
+            writer.write(WHOLE)
+            await reader.readuntil(b"\r\n\r\n")
+
+    assert len(WHOLE) == MOST_READ_BYTES
+    assert await several(serve, 2) == ([(200, None)] * 2, 1)
 
 
 async def test_what_is_said_before_an_answer_is_not_the_answer() -> None:
@@ -338,6 +372,187 @@ async def test_what_comes_unasked_ends_a_connection() -> None:
         poster.close()
 
     assert (first.status, waiting.status) == (200, 200)
+
+
+@pytest.mark.parametrize("left", [HEAD + b"Content-Length: 4\r\n\r\nEVIL", None])
+async def test_what_lies_in_a_kept_connection_already_ends_it(left: bytes | None) -> None:
+    """More than was asked for, or the end, though the loop has not come to read it yet."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while True:
+            await reader.readexactly(2)
+            writer.write(HEAD + b"Content-Length: 2\r\n\r\nok")
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with serving(serve) as port:
+        poster = Poster(HERE)
+        for number in range(1, 4):
+            attempt = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+            assert (attempt.body, len(writers)) == (b"ok", number)
+            if left is None:
+                writers[-1].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            else:
+                writers[-1].write(left)
+        poster.close()
+
+
+async def test_whenever_who_posts_is_cancelled_no_connection_is_left() -> None:
+    """Before the answer, as it comes, and after."""
+    open_ones = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_ones
+        open_ones += 1
+        await reader.readexactly(2)
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        for _ in range(turns[-1]):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await reader.read()
+        finally:
+            open_ones -= 1
+            if not open_ones:
+                gone.set()
+
+    gone = asyncio.Event()
+    turns: list[int] = []
+    ended = []
+    async with serving(serve) as port, asyncio.timeout(10):
+        poster = Poster(HERE)
+        for number in range(8):
+            turns.append(number)
+            gone.clear()
+            task = asyncio.create_task(poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0))
+            await asyncio.wait([task])
+            ended.append(task.cancelled())
+            poster.close()
+            await gone.wait()
+
+    # some of each, or nothing was tried
+    assert set(ended) == {True, False}
+
+
+async def test_a_handshake_that_hangs_leaves_nothing_behind() -> None:
+    """What comes after it has connections as before."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        writer.write(HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    mute = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
+        poster = Poster(HERE)
+        for turns in range(20):
+            hanging = asyncio.create_task(poster.post(f"https://127.0.0.1:{mute}/", {}, b"{}", 5.0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            hanging.cancel()
+            await asyncio.wait([hanging])
+            made = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+            assert (made.status, made.trouble) == (200, None), turns
+    server.close()
+
+
+async def test_only_so_many_connections_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has waited longest makes room, be it used still or not."""
+    monkeypatch.setattr(connections, "MOST_KEPT", 2)
+    opened: list[int] = []
+
+    def receiver(number: int) -> Serve:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            opened.append(number)
+            while True:
+                await reader.readexactly(2)
+                writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+
+        return serve
+
+    async with serving(receiver(0)) as a, serving(receiver(1)) as b, serving(receiver(2)) as c:
+        poster = Poster(HERE)
+        for port in (a, b, c, c, b, a):
+            made = await poster.post(f"http://127.0.0.1:{port}/", {}, b"{}", 5.0)
+            assert made.status == 200
+        monkeypatch.setattr(connections, "KEEP_ALIVE_S", 0.0)
+        await poster.post(f"http://127.0.0.1:{a}/", {}, b"{}", 5.0)
+        poster.close()
+
+    # the first had to go for the third; at last what is there has waited for too long
+    assert opened == [0, 1, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://./",
+        "https://../",
+        "https://7]6[t@",
+        "https://[2606:4700::1111%25lo]/",
+        "https://user:password@example.com/",
+        "https://exa mple.com/",
+        "https:///hook",
+    ],
+)
+async def test_what_is_no_host_is_not_looked_for(url: str) -> None:
+    """A certificate could not be held against it."""
+
+    async def look(host: str, port: int) -> list[AddressInfo]:
+        raise AssertionError(host)
+
+    assert (await Poster(look=look).post(url, {}, b"{}", 5.0)).trouble == "invalid-url"
+    assert trouble_with(url) is not None
+
+
+async def test_under_the_loop_of_production_it_is_the_same() -> None:
+    """uvloop has transports of its own; here in a thread, for the tests have another."""
+
+    async def through() -> list[tuple[int | None, Trouble | None]]:
+        authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        taken = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal taken
+            while True:
+                await reader.readexactly(2)
+                taken += 1
+                writer.write(HEAD + b"Content-Length: 2\r\n\r\nok" if taken % 4 else b"SSH-2.0\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+
+        found = []
+        poster, stranger = Poster(HERE, tls=client), Poster(HERE)
+        async with serving(serve, tls) as safe, serving(serve) as plain:
+            for _ in range(4):
+                for url in (f"https://127.0.0.1:{safe}/", f"http://127.0.0.1:{plain}/"):
+                    made = await poster.post(url, {}, b"{}", 5.0)
+                    found.append((made.status, made.trouble))
+            made = await stranger.post(f"https://127.0.0.1:{safe}/", {}, b"{}", 5.0)
+            found.append((made.status, made.trouble))
+        made = await poster.post(f"http://127.0.0.1:{plain}/", {}, b"{}", 5.0)
+        found.append((made.status, made.trouble))
+        for url in URLS:
+            attempt = await Poster().post(url, {}, b"{}", 5.0)
+            assert attempt.trouble in ("forbidden", "invalid-url", "dns"), url
+        poster.close()
+        return found
+
+    with tried_connections() as tried:
+        found = await asyncio.to_thread(uvloop.run, through())
+
+    every_fourth = [(200, None)] * 3 + [(None, "protocol")]
+    assert found == [*every_fourth * 2, (None, "tls"), (None, "refused")]
+    # one each, again after what was no answer, the stranger's, and the last
+    assert tried == ["127.0.0.1"] * 5
 
 
 async def test_who_does_not_wait_any_longer_leaves_nothing_behind() -> None:
