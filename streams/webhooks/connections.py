@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
 
         What lies there already would be taken for the answer, or is the end.
         """
-        if self._transport.is_closing():
+        if not self.is_open:
             return False
         looking = select.poll()
         looking.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -110,6 +110,9 @@ class Connection(asyncio.Protocol):
             TimeoutError: none came in time.
             OSError: the connection ended before.
         """
+        if not self.is_open:
+            # it has ended already, and nobody will say so once more
+            raise ConnectionResetError
         self._begin()
         asked: asyncio.Future[Answer] = self._loop.create_future()
         self._asked = asked

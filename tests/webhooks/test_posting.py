@@ -180,6 +180,41 @@ async def test_a_connection_that_is_reset_or_refused_is_a_trouble() -> None:
     assert (attempt.status, attempt.trouble) == (None, "refused")
 
 
+async def test_who_hangs_up_at_once_is_not_waited_for() -> None:
+    """As soon as it is connected, or the handshake is done."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    plain = await asyncio.start_server(leave, "127.0.0.1", 0)
+    safe = await asyncio.start_server(leave, "127.0.0.1", 0, ssl=tls)
+    poster = Poster(HERE, tls=client)
+    for server, scheme in ((plain, "http"), (safe, "https")):
+        port = server.sockets[0].getsockname()[1]
+        made = [await poster.post(f"{scheme}://127.0.0.1:{port}/", {}, b"{}", 30.0) for _ in range(20)]
+        assert {attempt.trouble for attempt in made} == {"disconnected"}
+        server.close()
+
+
+async def test_a_connection_that_has_ended_takes_no_webhook() -> None:
+    """Whoever finds that out first."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serving(serve) as port:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: connections.Connection(1.0), "127.0.0.1", port
+        )
+        connection.close()
+        with pytest.raises(ConnectionResetError):
+            await connection.post(b"POST / HTTP/1.1\r\n\r\n", 30.0)
+
+
 async def test_certificates_are_verified() -> None:
     """One that is trusted and of this name; not another name's, nor what nobody knows."""
     trusted, other = trustme.CA(), trustme.CA()
