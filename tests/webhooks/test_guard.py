@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -194,9 +195,13 @@ async def test_who_listens_everywhere_hears_nothing() -> None:
         heard.append(writer.get_extra_info("sockname")[0])
         writer.close()
 
-    server = await asyncio.start_server(serve, "::", 0, family=socket.AF_INET6)
-    port = server.sockets[0].getsockname()[1]
-    four = await asyncio.start_server(serve, "0.0.0.0", port)
+    four = await asyncio.start_server(serve, "0.0.0.0", 0)
+    port = four.sockets[0].getsockname()[1]
+    servers, mine = [four], {"127.1": "127.0.0.1"}
+    # a container may have no IPv6
+    with contextlib.suppress(OSError):
+        servers.append(await asyncio.start_server(serve, "::", port, family=socket.AF_INET6))
+        mine["[::1]"] = "::1"
     poster = Poster()
     for host in SPECIAL + DISGUISED:
         for scheme in ("http", "https"):
@@ -204,11 +209,11 @@ async def test_who_listens_everywhere_hears_nothing() -> None:
     assert heard == []
 
     poster = Poster(networks_of("127.0.0.1,::1"))
-    for host in ("127.1", "[::1]"):
+    for host in mine:
         await poster.post(f"http://{host}:{port}/hook", {}, b"{}", 5.0)
-    server.close()
-    four.close()
-    assert heard == ["127.0.0.1", "::1"]
+    for server in servers:
+        server.close()
+    assert heard == list(mine.values())
 
 
 async def test_the_corpus_is_what_it_claims() -> None:
