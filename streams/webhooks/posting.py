@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -90,7 +91,6 @@ class Poster:
         self._sockets = {scheme: guarded_sockets(allowed, public=scheme == "https") for scheme in SCHEMES}
         self._tls = tls
         self._names = Names(look)
-        self._targets: dict[str, Target] = {}
         self._pool: Pool[Server] = Pool()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Attempt:
@@ -101,7 +101,7 @@ class Poster:
             return Attempt(started_at, round((until - began) * 1000), **what)
 
         try:
-            target = self._target(url)
+            target = _target_of(url)
         except ValueError:
             return ended(time.monotonic(), trouble="invalid-url")
         try:
@@ -119,19 +119,6 @@ class Poster:
     def close(self) -> None:
         """Close all connections that wait for their next webhook."""
         self._pool.close()
-
-    def _target(self, url: str) -> Target:
-        """Read a URL, once.
-
-        Raises:
-            ValueError: webhooks cannot go there.
-        """
-        target = self._targets.get(url)
-        if target is None:
-            if len(self._targets) >= MOST_TARGETS:
-                self._targets.clear()
-            target = self._targets[url] = _target_of(url)
-        return target
 
     async def _connected(self, server: Server) -> Connection:
         """Return a new connection.
@@ -163,13 +150,18 @@ class Poster:
         return self._tls
 
 
+@lru_cache(MOST_TARGETS)
 def _target_of(url: str) -> Target:
+    """Read a URL.
+
+    Raises:
+        ValueError: webhooks cannot go there.
+    """
     parts = url_of(url)
     if "@" in parts.raw_authority:
         raise ValueError("webhooks are signed; who sends a password as well sends it as a header")
-    server = Server(parts.scheme, parts.raw_host or "", parts.port or 0)
     return Target(
-        server,
+        Server(parts.scheme, parts.raw_host or "", parts.port or 0),
         f"POST {parts.raw_path_qs} HTTP/1.1\r\nHost: {parts.host_port_subcomponent}\r\n{STANDING}",
     )
 
@@ -196,7 +188,7 @@ def _trouble(error: Exception) -> Trouble:
 
 _TROUBLES: Final[tuple[tuple[Any, Trouble], ...]] = (
     (ForbiddenAddress, "forbidden"),
-    ((ssl.SSLError, ssl.CertificateError), "tls"),
+    (ssl.SSLError, "tls"),
     (socket.gaierror, "dns"),
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),

@@ -57,6 +57,32 @@ async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncItera
         task.cancel()
 
 
+def answering(said: bytes) -> Serve:
+    """What answers each webhook, all of which are two bytes, with the same."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readexactly(2)
+            writer.write(said)
+            await reader.readuntil(b"\r\n\r\n")
+
+    return serve
+
+
+def certified(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    """What a receiver shows that an authority knows by a name."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(tls)
+    return tls
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """What takes an authority's word, as other than the system's."""
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    return tls
+
+
 async def answered(serve: Serve, timeout_s: float = 5.0) -> tuple[int | None, bytes, Trouble | None]:
     async with serving(serve) as port:
         poster = Poster(HERE, body_s=0.05)
@@ -186,13 +212,10 @@ async def test_who_hangs_up_at_once_is_not_waited_for() -> None:
     async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
 
-    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    authority = trustme.CA()
     plain = await asyncio.start_server(leave, "127.0.0.1", 0)
-    safe = await asyncio.start_server(leave, "127.0.0.1", 0, ssl=tls)
-    poster = Poster(HERE, tls=client)
+    safe = await asyncio.start_server(leave, "127.0.0.1", 0, ssl=certified(authority))
+    poster = Poster(HERE, tls=trusting(authority))
     for server, scheme in ((plain, "http"), (safe, "https")):
         port = server.sockets[0].getsockname()[1]
         made = [await poster.post(f"{scheme}://127.0.0.1:{port}/", {}, b"{}", 30.0) for _ in range(20)]
@@ -218,18 +241,14 @@ async def test_a_connection_that_has_ended_takes_no_webhook() -> None:
 async def test_certificates_are_verified() -> None:
     """One that is trusted and of this name; not another name's, nor what nobody knows."""
     trusted, other = trustme.CA(), trustme.CA()
-    client = ssl.create_default_context()
-    trusted.configure_trust(client)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
 
     found = []
     for authority, name in ((trusted, "127.0.0.1"), (trusted, "example.com"), (other, "127.0.0.1")):
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(tls)
-        async with serving(serve, tls) as port:
-            poster = Poster(HERE, tls=client)
+        async with serving(serve, certified(authority, name)) as port:
+            poster = Poster(HERE, tls=trusting(trusted))
             attempt = await poster.post(f"https://127.0.0.1:{port}/", {}, b"{}", 5.0)
             poster.close()
         found.append((attempt.status, attempt.trouble))
@@ -244,10 +263,7 @@ async def test_connections_are_used_again() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        while True:
-            await reader.readexactly(2)
-            writer.write(HEAD + b"Content-Length: 2\r\n\r\nok")
-            await reader.readuntil(b"\r\n\r\n")
+        await answering(HEAD + b"Content-Length: 2\r\n\r\nok")(reader, writer)
 
     async with serving(serve) as port:
         poster = Poster(HERE)
@@ -330,14 +346,8 @@ async def test_an_answer_is_taken_for_what_it_is(said: bytes) -> None:
 async def test_as_much_as_may_be_read_leaves_a_connection_whole() -> None:
     """There is no more to come."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await reader.readexactly(2)
-            writer.write(WHOLE)
-            await reader.readuntil(b"\r\n\r\n")
-
     assert len(WHOLE) == MOST_READ_BYTES
-    assert await several(serve, 2) == ([(200, None)] * 2, 1)
+    assert await several(answering(WHOLE), 2) == ([(200, None)] * 2, 1)
 
 
 async def test_what_is_said_before_an_answer_is_not_the_answer() -> None:
@@ -416,10 +426,7 @@ async def test_what_lies_in_a_kept_connection_already_ends_it(left: bytes | None
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        while True:
-            await reader.readexactly(2)
-            writer.write(HEAD + b"Content-Length: 2\r\n\r\nok")
-            await reader.readuntil(b"\r\n\r\n")
+        await answering(HEAD + b"Content-Length: 2\r\n\r\nok")(reader, writer)
 
     async with serving(serve) as port:
         poster = Poster(HERE)
@@ -504,10 +511,7 @@ async def test_only_so_many_connections_wait(monkeypatch: pytest.MonkeyPatch) ->
     def receiver(number: int) -> Serve:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             opened.append(number)
-            while True:
-                await reader.readexactly(2)
-                writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
-                await reader.readuntil(b"\r\n\r\n")
+            await answering(HEAD + b"Content-Length: 0\r\n\r\n")(reader, writer)
 
         return serve
 
@@ -550,11 +554,7 @@ async def test_under_the_loop_of_production_it_is_the_same() -> None:
     """uvloop has transports of its own; here in a thread, for the tests have another."""
 
     async def through() -> list[tuple[int | None, Trouble | None]]:
-        authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
-        client = ssl.create_default_context()
-        authority.configure_trust(client)
-        taken = 0
+        authority, taken = trustme.CA(), 0
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal taken
@@ -565,8 +565,8 @@ async def test_under_the_loop_of_production_it_is_the_same() -> None:
                 await reader.readuntil(b"\r\n\r\n")
 
         found = []
-        poster, stranger = Poster(HERE, tls=client), Poster(HERE)
-        async with serving(serve, tls) as safe, serving(serve) as plain:
+        poster, stranger = Poster(HERE, tls=trusting(authority)), Poster(HERE)
+        async with serving(serve, certified(authority)) as safe, serving(serve) as plain:
             for _ in range(4):
                 for url in (f"https://127.0.0.1:{safe}/", f"http://127.0.0.1:{plain}/"):
                     made = await poster.post(url, {}, b"{}", 5.0)
