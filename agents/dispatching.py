@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, M
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from agents.waiting import Waiting
 from streams.domain.endpoints import Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
@@ -34,7 +35,7 @@ from streams.engine.reading import Reader
 from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
-from tables.formats import FRESH, RETRY, due_by
+from tables.formats import FRESH, RETRY
 from tables.webhooks import WebhookTables
 
 __all__ = ["Dispatcher", "Pace", "Post"]
@@ -49,9 +50,6 @@ LEAST_FAILING: Final = 4
 
 MOST_UNDER_WAY: Final = 2_000
 """Attempts that a worker makes side by side."""
-
-PAGE: Final = 1_000
-"""Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
 
 MOST_KNOWN: Final = 2_000
 """Queues that need not be read, for they were just written; of those that became due last."""
@@ -157,21 +155,6 @@ class Pace:
             self.width = max(min(self.width, LEAST_FAILING), self.width - 1)
 
 
-@dataclass
-class Ready:
-    """What is known to be due in a place.
-
-    Attributes:
-        keys: of queues, in order.
-        more: whether the index may have others.
-        wakes_at: when others become due, ms.
-    """
-
-    keys: deque[bytes] = field(default_factory=deque)
-    more: bool = True
-    wakes_at: int | None = None
-
-
 @dataclass(slots=True)
 class Flight:
     """A queue that is under way, and what will be said of it.
@@ -214,7 +197,7 @@ class Dispatcher:
     generation: Callable[[], int] = lambda: 0
     is_busy: Callable[[], bool] = lambda: False
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _places: dict[Place, Ready] = field(default_factory=dict)
+    _places: dict[Place, Waiting] = field(default_factory=dict)
     _dirty: dict[Place, None] = field(default_factory=dict)
     # by partition and key, queues and their firsts; whatever changes these is noted, so they are as they are
     _known: OrderedDict[tuple[int, bytes], tuple[Queue, Told]] = field(default_factory=OrderedDict)
@@ -222,6 +205,8 @@ class Dispatcher:
     _held: frozenset[int] = frozenset()
     _generation: int = 0
     _wakes: list[tuple[int, Place]] = field(default_factory=list)
+    # what is sent again though nobody says so, and when, ms; in order
+    _agains: deque[tuple[int, Flight]] = field(default_factory=deque)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
     # by partition, queues that are not sent now: what came of them is not applied yet
@@ -271,21 +256,25 @@ class Dispatcher:
         """Take how a queue stands in which something waits."""
         if first is not None:
             self._known[partition, key] = queue, first
-        if queue.is_fresh or key in self._busy[partition]:
+        if key in self._busy[partition]:
             self._is_due(partition, group, key)
+        elif queue.is_fresh:
+            self._place(partition, group).is_fresh(key, queue)
+            self._dirty[partition, group] = None
         else:
-            self._wait(partition, group, queue.due_at)
+            self._wait(partition, key, queue)
+
+    def _place(self, partition: int, group: bytes) -> Waiting:
+        place = partition, group
+        waiting = self._places.get(place)
+        if waiting is None:
+            waiting = self._places[place] = Waiting(group)
+        return waiting
 
     def _is_due(self, partition: int, group: bytes, key: bytes) -> None:
-        place = partition, group
-        ready = self._places.get(place)
-        if ready is None:
-            ready = self._places[place] = Ready(more=False)
-        if len(ready.keys) < PAGE:
-            ready.keys.append(key)
-        else:
-            ready.more = True
-        self._dirty[place] = None
+        """Look at a queue that was under way."""
+        self._place(partition, group).keys.append(key)
+        self._dirty[partition, group] = None
 
     def changed(self, endpoint_id: str, group: bytes) -> None:
         """Look anew at what waits for an endpoint, for it is not as it was."""
@@ -299,12 +288,7 @@ class Dispatcher:
         for partition in self._held:
             self._release(partition)
         self._forget_idle(now)
-        while self._wakes and self._wakes[0][0] <= now:
-            _, place = heapq.heappop(self._wakes)
-            ready = self._places.get(place)
-            if ready is not None and ready.wakes_at is not None and ready.wakes_at <= now:
-                ready.wakes_at, ready.more = None, True
-                self._dirty[place] = None
+        self._wake_up(now)
         if not self._dirty or not self.post.is_there:
             return
         places, self._dirty = list(self._dirty), {}
@@ -316,11 +300,24 @@ class Dispatcher:
         if jobs:
             self.post.post(jobs)
 
+    def _wake_up(self, now: int) -> None:
+        """Look where something is due by now."""
+        while self._wakes and self._wakes[0][0] <= now:
+            _, place = heapq.heappop(self._wakes)
+            waiting = self._places.get(place)
+            if waiting is not None and waiting.wakes_at is not None and waiting.wakes_at <= now:
+                waiting.wakes_at = None
+                self._dirty[place] = None
+        while self._agains and self._agains[0][0] <= now:
+            _, flight = self._agains.popleft()
+            if flight.partition in self._held:
+                self._is_due(flight.partition, flight.group, flight.key)
+
     def _forget_idle(self, now: int) -> None:
         """Forget endpoints that nothing is known of but their name, and times that nothing waits for."""
         if len(self._wakes) > MOST_IDLE + 2 * len(self._places):
-            waits = self._places.items()
-            self._wakes = [(ready.wakes_at, place) for place, ready in waits if ready.wakes_at is not None]
+            waits = [(waiting.wakes_at, place) for place, waiting in self._places.items()]
+            self._wakes = [(at, place) for at, place in waits if at is not None]
             heapq.heapify(self._wakes)
         if len(self._paces) > MOST_IDLE + 2 * len(self._places):
             used = {group for _, group in self._places}
@@ -341,16 +338,15 @@ class Dispatcher:
         for partition in self._held - held:
             self._busy.pop(partition, None)
             self._stands.pop(partition, None)
-        self._places = {place: ready for place, ready in self._places.items() if place[0] in held}
+        self._places = {place: waits for place, waits in self._places.items() if place[0] in held}
         for partition in held - self._held:
             # what is under way since before is known by its flight, be it made or to be told
             for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
                     self._busy[partition][flight.key] = flight
             for group in self._groups(partition):
-                place = partition, group
-                self._places.setdefault(place, Ready()).more = True
-                self._dirty[place] = None
+                self._place(partition, group).begin_anew()
+                self._dirty[partition, group] = None
         self._held = held
 
     def _groups(self, partition: int) -> set[bytes]:
@@ -364,19 +360,19 @@ class Dispatcher:
                 after = kind + group + b"\xff" * 8
         return groups
 
-    def _choose(self, place: Place, ready: Ready, now: int) -> Iterator[Flight]:
+    def _choose(self, place: Place, waiting: Waiting, now: int) -> Iterator[Flight]:
         """Yield what may be begun in a place, as far as there is room."""
         partition, group = place
-        busy, keys, pace = self._busy[partition], ready.keys, self._paces[group]
+        busy, keys, pace = self._busy[partition], waiting.keys, self._paces[group]
         room: int | None = None
-        while keys or self._refill(place, ready, now):
+        while keys or self._refill(place, waiting, now):
             key = keys[0]
             if key in busy:
                 busy[key].is_noted = True
                 keys.popleft()
                 continue
             if room is None:
-                room = self._room(place, ready, key, now)
+                room = self._room(place, waiting, key, now)
             if room <= 0:
                 return
             room -= 1
@@ -384,10 +380,22 @@ class Dispatcher:
             busy[key] = flight = Flight(partition, key, group)
             keys.popleft()
             yield flight
-        if ready.wakes_at is None and not ready.more:
+        if waiting.is_empty:
             del self._places[place]
 
-    def _room(self, place: Place, ready: Ready, key: bytes, now: int) -> int:
+    def _refill(self, place: Place, waiting: Waiting, now: int) -> bool:
+        """Look for what else is due in a place, and see that what is due later is looked for then."""
+        partition, queues = place[0], self.tables.queues
+        is_any = waiting.refill(
+            lambda first, end, limit: self.reader.listings(queues, partition, first, end).take(limit),
+            self._busy[partition],
+            now,
+        )
+        if waiting.later:
+            self._wake(place, waiting, waiting.later[0][0])
+        return is_any
+
+    def _room(self, place: Place, waiting: Waiting, key: bytes, now: int) -> int:
         """Return how many attempts can begin; if none can, see that it is asked again when that changes.
 
         Args:
@@ -401,7 +409,7 @@ class Dispatcher:
                 return 0  # it is changed before it is active
             rate = self._share(endpoint)
         elif not endpoint_id.startswith(OWN) and not self._is_gone(endpoint_id, now):
-            self._wake(place, ready, now + UNKNOWN_MS)
+            self._wake(place, waiting, now + UNKNOWN_MS)
             return 0
         if len(self._flights) >= MOST_UNDER_WAY:
             self._dirty[place] = None
@@ -411,7 +419,7 @@ class Dispatcher:
         if room <= 0 or rate is not None:
             opens_at = pace.opens_at(now, rate, room)
             if opens_at is not None:
-                self._wake(place, ready, opens_at)
+                self._wake(place, waiting, opens_at)
         return room
 
     def _jobs(self, partition: int, flights: list[Flight], now: int) -> Iterator[Job]:
@@ -426,7 +434,8 @@ class Dispatcher:
                 abandoned.append(flight)
             elif told is None:
                 # a unit writes one table after the other
-                self._drop(flight, now + AGAIN_MS)
+                self._give_back(flight)
+                self._again(flight)
             else:
                 id_ = event_id(partition, queue.waiting[0])
                 number = queue.attempts + 1
@@ -456,18 +465,14 @@ class Dispatcher:
         for flight, queue in zip(unknown, queues, strict=True):
             if queue is not None and (queue.is_fresh or queue.due_at <= now):
                 due.append((flight, queue))
-            else:
-                self._drop(flight, None if queue is None else queue.due_at)
+                continue
+            del self._busy[partition][flight.key]
+            self._give_back(flight)
+            if queue is not None:
+                self._wait(partition, flight.key, queue)
         firsts = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
         for (flight, queue), told in zip(due, firsts, strict=True):
             yield flight, queue, told
-
-    def _drop(self, flight: Flight, due_at: int | None) -> None:
-        """Begin no attempt after all; look again when it is due, None: never."""
-        del self._busy[flight.partition][flight.key]
-        if due_at is not None:
-            self._wait(flight.partition, flight.group, due_at)
-        self._give_back(flight)
 
     def _give_back(self, flight: Flight) -> None:
         """Take note that no attempt is made: there is room for another, wherever that waits."""
@@ -480,29 +485,17 @@ class Dispatcher:
             return None
         return endpoint.rate * len(self._held) / self.reader.partitions
 
-    def _refill(self, place: Place, ready: Ready, now: int) -> bool:
-        """Look for what else is due in a place; False if there is nothing."""
-        if not ready.more:
-            return False
-        (partition, group), queues, busy = place, self.tables.queues, self._busy[place[0]]
-        due = due_by(RETRY + group, now)
-        retries = self.reader.scan_index(queues, partition, RETRY + group, PAGE, before=due)
-        fresh = self.reader.scan_index(queues, partition, FRESH + group, PAGE)
-        ready.more = len(retries) == PAGE or len(fresh) == PAGE
-        ready.keys.extend(key for _, key in (*retries, *fresh) if key not in busy)
-        if later := self.reader.scan_index(queues, partition, RETRY + group, 1, due):
-            self._wake(place, ready, int.from_bytes(later[0][0][1 + GROUP_BYTES :], "big"))
-        return bool(ready.keys)
+    def _wait(self, partition: int, key: bytes, queue: Queue) -> None:
+        """Look at a queue that was tried when it is due again."""
+        waiting = self._place(partition, queue.group)
+        waiting.is_later(key, queue)
+        if waiting.later:
+            self._wake((partition, queue.group), waiting, waiting.later[0][0])
 
-    def _wait(self, partition: int, group: bytes, until: int) -> None:
-        """Look for what is due at a time, be anything known of the place or not."""
-        place = partition, group
-        self._wake(place, self._places.setdefault(place, Ready(more=False)), until)
-
-    def _wake(self, place: Place, ready: Ready, at: int) -> None:
+    def _wake(self, place: Place, waiting: Waiting, at: int) -> None:
         """Look at a place again at a time, if not before."""
-        if ready.wakes_at is None or at < ready.wakes_at:
-            ready.wakes_at = at
+        if waiting.wakes_at is None or at < waiting.wakes_at:
+            waiting.wakes_at = at
             heapq.heappush(self._wakes, (at, place))
 
     def _is_gone(self, endpoint_id: str, now: int) -> bool:
@@ -549,8 +542,7 @@ class Dispatcher:
         busy = self._busy[flight.partition]
         if busy.get(flight.key) is flight:
             del busy[flight.key]
-        if flight.partition in self._held:
-            self._wait(flight.partition, flight.group, self.now() + AGAIN_MS)
+        self._agains.append((self.now() + AGAIN_MS, flight))
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
         """Have produced what came of attempts; one batch after the other, or they would push each other."""
@@ -611,9 +603,6 @@ class Dispatcher:
             if flight.is_noted:
                 self._is_due(partition, flight.group, flight.key)
                 self._woken.set()
-            place = partition, flight.group
-            if place in self._places and self._places[place].more:
-                self._dirty[place] = None
 
 
 def _fill(said: Attempted, result: Done) -> None:

@@ -37,8 +37,12 @@ __all__ = [
     "created_from",
     "due_by",
     "index_entries",
+    "listed_at",
     "pending_row",
     "pending_rows",
+    "queue_listing",
+    "queues_end",
+    "retry_listing",
     "untold_row",
 ]
 
@@ -111,8 +115,32 @@ def _grouped(kind: bytes, group: bytes, at: int) -> bytes:
     return kind + group + _listable(at).to_bytes(8, "big")
 
 
+def _queue_entry(queue: Queue) -> bytes:
+    return _grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at)
+
+
 def _queue_entries(key: bytes, queue: Queue) -> Entries:
-    return (_grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at),)
+    return (_queue_entry(queue),)
+
+
+def queue_listing(key: bytes, queue: Queue) -> bytes:
+    """Return how a queue is listed: its entry and its key."""
+    return _queue_entry(queue) + key
+
+
+def retry_listing(group: bytes, due_at: int, key: bytes) -> bytes:
+    """Return how a queue of a group is listed that is tried again at a time, ms."""
+    return _grouped(RETRY, group, due_at) + key
+
+
+def queues_end(kind: bytes, group: bytes) -> bytes:
+    """Return what comes after the listings of a group that are of a kind."""
+    return kind + group + b"\xff" * 8
+
+
+def listed_at(entry: bytes) -> int:
+    """Return the time in an entry, ms."""
+    return int.from_bytes(entry[-8:], "big")
 
 
 def _sending_entries(key: bytes, sending: Sending) -> Entries:

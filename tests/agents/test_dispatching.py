@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, PAGE, UNKNOWN_MS, Dispatcher
+from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, UNKNOWN_MS, Dispatcher
 from agents.telling import DUE
+from agents.waiting import PAGE
 from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
 from streams.domain.webhooks import Attempted, group_of
@@ -38,6 +39,9 @@ class World:
         self.stands = Counter[int]()
         self.ends = Counter[int]()
         self.fails = 0
+        self.acknowledged = asyncio.Event()
+        self.acknowledged.set()
+        self.generation = 0
         self.sent: list[str] = []
         self.dispatcher = Dispatcher(
             self.reader,
@@ -48,6 +52,7 @@ class World:
             lambda partition: self.stands[partition],
             lambda: self.now,
             lambda: 0.5,
+            lambda: self.generation,
             pause=lambda seconds: asyncio.sleep(0),
         )
         for name, endpoint in endpoints.items():
@@ -66,8 +71,9 @@ class World:
             self.fails -= 1
             raise KafkaTimeoutError
         self.produced.append((partition, records))
-        self.ends[partition] += len(records)
-        return self.ends[partition] - 1
+        end = self.ends[partition] = self.ends[partition] + len(records)
+        await self.acknowledged.wait()
+        return end - 1
 
     def say(self, message: str, *statuses: Any) -> None:
         """Have statuses of a message applied, each in a unit of its own."""
@@ -133,22 +139,48 @@ async def test_a_lane_that_is_faster_than_the_brokers_answer_loses_nothing() -> 
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
     world.step()
-    acknowledged = asyncio.Event()
-    produce = world.produce
-
-    async def slowly(partition: int, records: list[Output]) -> int:
-        offset = await produce(partition, records)
-        await acknowledged.wait()
-        return offset
-
-    world.dispatcher.produce = slowly
+    world.acknowledged.clear()
     await world.answer()
     world.apply()
     assert world.step() == []
-    acknowledged.set()
+    world.acknowledged.set()
     await world.settle()
 
     assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_what_is_to_be_tried_again_is_not_lost_either() -> None:
+    """Applied before its producer knows where it lies, it is looked at anew, and when it is due."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.acknowledged.clear()
+    await world.answer(500)
+    world.apply()
+    assert world.step() == []
+    world.acknowledged.set()
+    await world.settle()
+
+    assert world.step(1_000) == []
+    assert world.step(5_000) == ["ep_a statuses-0-0-0"]
+
+
+async def test_a_queue_whose_event_is_not_there_yet_is_looked_at_again() -> None:
+    """Who recovers has one table before the other; and it takes nobody's room."""
+    world = World(1, ep_a=Endpoint())
+    for number in range(2 * MOST_AT_ONCE):
+        world.data.say(f"m-{number}", "SENT", NOON)
+    events = world.data.parts[0].stored["webhook_events"]
+    kept = dict(events)
+    events.clear()
+    world.generation = 1
+    assert [sent for _ in range(5) for sent in world.step()] == []
+    events.update(kept)
+
+    assert len(world.step(1_500)) == MOST_AT_ONCE
+    await world.answer()
+    world.apply()
+    assert len(world.step()) == MOST_AT_ONCE
 
 
 async def test_no_more_than_so_many_are_sent_to_an_endpoint_side_by_side() -> None:
@@ -175,7 +207,7 @@ async def test_all_are_sent_whatever_is_slow(seed: int) -> None:
     for _ in range(600):
         await world.answer()
         world.apply()
-        world.step(500)
+        world.step(60_000)
 
     told = [event.json for part in world.data.parts for event in part.events]
     ids = {event["id"] for event in told if event["type"].startswith(("status.", "tracking."))}
@@ -185,20 +217,44 @@ async def test_all_are_sent_whatever_is_slow(seed: int) -> None:
 
 async def something(world: World, chance: random.Random) -> None:
     """Let one of the things happen that can."""
-    what = chance.random()
-    if what < 0.3:
-        for _ in range(chance.choice([1, 1, 40])):
-            world.say(f"m-{chance.randrange(300)}", chance.choice(["SENT", "DELIVERED", "READ"]))
-    elif what < 0.6:
-        world.step(1)
-    elif what < 0.8 and world.jobs:
-        await world.answer(jobs=chance.sample(world.jobs, chance.randint(1, len(world.jobs))))
-    elif what < 0.9:
-        world.apply()
-    elif what < 0.95:
-        await world.settle()
-    else:
-        world.fails += 1
+    whats = [say_something, step, answer_some, apply, settle, fail, lose_the_sender, change_the_group]
+    (what,) = chance.choices(whats, [30, 30, 20, 8, 5, 5, 1, 1])
+    await what(world, chance)
+
+
+async def say_something(world: World, chance: random.Random) -> None:
+    for _ in range(chance.choice([1, 1, 40])):
+        world.say(f"m-{chance.randrange(300)}", chance.choice(["SENT", "DELIVERED", "READ"]))
+
+
+async def step(world: World, chance: random.Random) -> None:
+    world.step(1)
+
+
+async def answer_some(world: World, chance: random.Random) -> None:
+    jobs = chance.sample(world.jobs, min(len(world.jobs), chance.randint(1, 100)))
+    await world.answer(chance.choice([204, 204, 500, 503, None]), jobs)
+
+
+async def apply(world: World, chance: random.Random) -> None:
+    world.apply()
+
+
+async def settle(world: World, chance: random.Random) -> None:
+    await world.settle()
+
+
+async def fail(world: World, chance: random.Random) -> None:
+    world.fails += 1
+
+
+async def lose_the_sender(world: World, chance: random.Random) -> None:
+    world.jobs.clear()
+    world.dispatcher.lost()
+
+
+async def change_the_group(world: World, chance: random.Random) -> None:
+    world.generation += 1
 
 
 async def test_a_failed_attempt_is_made_again_when_it_is_due() -> None:
@@ -217,6 +273,25 @@ async def test_a_failed_attempt_is_made_again_when_it_is_due() -> None:
     assert world.step(2_000) == ["ep_a statuses-0-0-0"]
 
 
+async def test_a_dead_endpoint_costs_the_same_however_long_it_is_dead() -> None:
+    """What is tried again is known: the index, and what was deleted there, is read once, at the beginning."""
+    world = World(1, ep_a=Endpoint())
+    world.step()
+    read = len(world.reader.steps)
+    for number in range(100):
+        world.say(f"m-{number}", "SENT")
+        world.step(1_000)
+        await world.answer(None)
+        world.apply()
+    for _ in range(400):
+        world.step(30_000)
+        await world.answer(None)
+        world.apply()
+
+    assert len(world.sent) > 400
+    assert len(world.reader.steps) == read
+
+
 async def test_who_takes_over_sends_what_waits() -> None:
     """What is in the tables: fresh or due again, more than is known at a time."""
     world = World(1, ep_a=Endpoint())
@@ -232,6 +307,21 @@ async def test_who_takes_over_sends_what_waits() -> None:
         world.apply()
 
     assert len(sent) == len(set(sent)) == PAGE + 50
+
+
+async def test_who_takes_over_tries_again_what_is_due_later() -> None:
+    """Nobody says of it that it waits."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    await world.answer(500)
+    world.apply()
+    world.reader.own.clear()
+    world.step()
+    world.reader.own.add(0)
+
+    assert world.step() == []
+    assert world.step(5_100) == ["ep_a statuses-0-0-0"]
 
 
 async def test_a_paused_endpoint_gets_nothing_until_it_is_active() -> None:
@@ -518,7 +608,7 @@ async def test_a_partition_that_was_elsewhere_is_looked_at_anew() -> None:
     world = World(1, ep_a=Endpoint())
     world.data.say("m", "SENT", NOON)
     assert world.step() == []
-    world.dispatcher.generation = lambda: 1
+    world.generation = 1
     assert world.step() == ["ep_a statuses-0-0-0"]
 
 
@@ -527,21 +617,16 @@ async def test_what_is_not_told_yet_is_not_sent_again_when_partitions_change() -
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
     assert world.step() == ["ep_a statuses-0-0-0"]
-    gathered, acknowledged = asyncio.Event(), asyncio.Event()
-    produce = world.produce
+    gathered = asyncio.Event()
 
     async def gather(seconds: float) -> None:
         await gathered.wait()
 
-    async def slowly(partition: int, records: list[Output]) -> int:
-        offset = await produce(partition, records)
-        await acknowledged.wait()
-        return offset
-
-    world.dispatcher.pause, world.dispatcher.produce = gather, slowly
+    world.dispatcher.pause = gather
+    world.acknowledged.clear()
     await world.answer()
-    for generation, goes_on in enumerate((gathered, acknowledged), 1):
-        world.dispatcher.generation = lambda generation=generation: generation
+    for generation, goes_on in enumerate((gathered, world.acknowledged), 1):
+        world.generation = generation
         assert world.step(1_000) == []
         goes_on.set()
         await world.settle()

@@ -1,0 +1,119 @@
+"""What waits for an endpoint in a partition, as far as it is known: what is due, and what will be when.
+
+The index knows all of it, but what is deleted there in order is stepped over by whoever looks from the
+beginning, until RocksDB compacts it: an endpoint that is dead would cost more the longer it is. So what is
+heard of is remembered, up to a number, and the index is read only from there on where that ends.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from typing import Final
+
+from streams.domain.webhooks import Queue
+from tables.formats import FRESH, RETRY, listed_at, queue_listing, queues_end, retry_listing
+
+__all__ = ["LATER", "PAGE", "Waiting"]
+
+PAGE: Final = 1_000
+"""Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
+
+LATER: Final = 250
+"""Queues that are known to be due later, up to twice as many."""
+
+Lister = Callable[[bytes, bytes, int], list[tuple[bytes, bytes]]]
+"""Reads up to so many listings of the index from one on, before another, each cut into entry and key."""
+
+
+@dataclass
+class Waiting:
+    """What waits for one endpoint in one partition.
+
+    All of it is known but what is listed from `fresh_from` and `retries_from` on.
+
+    Attributes:
+        keys: of queues that are due, in order.
+        later: queues that were tried and when they are due again, ms: a heap.
+        fresh_from: where in the index others may be that were not tried yet; None: nowhere.
+        retries_from: where others may be that were.
+        wakes_at: when to look here again, ms.
+    """
+
+    group: bytes
+    keys: deque[bytes] = field(default_factory=deque)
+    later: list[tuple[int, bytes]] = field(default_factory=list)
+    fresh_from: bytes | None = None
+    retries_from: bytes | None = None
+    wakes_at: int | None = None
+
+    def begin_anew(self) -> None:
+        """Know nothing any more: all that waits is found in the index."""
+        self.keys.clear()
+        self.later.clear()
+        self.fresh_from, self.retries_from = FRESH + self.group, RETRY + self.group
+
+    def is_fresh(self, key: bytes, queue: Queue) -> None:
+        """Take that a queue's first was not tried yet."""
+        if self.fresh_from is None and len(self.keys) < PAGE:
+            self.keys.append(key)
+            return
+        listing = queue_listing(key, queue)
+        if self.fresh_from is not None and listing >= self.fresh_from:
+            return
+        if len(self.keys) < PAGE:
+            self.keys.append(key)
+        else:
+            self.fresh_from = listing
+
+    def is_later(self, key: bytes, queue: Queue) -> None:
+        """Take that a queue's first was tried, and when it is tried again."""
+        if self.retries_from is not None and queue_listing(key, queue) >= self.retries_from:
+            return
+        heapq.heappush(self.later, (queue.due_at, key))
+        if len(self.later) > 2 * LATER:
+            self.later = heapq.nsmallest(LATER + 1, self.later)
+            self.retries_from = retry_listing(self.group, *self.later.pop())
+
+    def refill(self, index: Lister, busy: Container[bytes], now: int) -> bool:
+        """Find what is due, if nothing is known to be; False if there is nothing.
+
+        Args:
+            busy: queues that need not be found: it will be heard how they stand.
+        """
+        self._find_retries(index, busy, now)
+        keys, end = self.keys, queues_end(FRESH, self.group)
+        while self.fresh_from is not None:
+            found = index(self.fresh_from, end, PAGE)
+            self.fresh_from = _behind(found) if len(found) == PAGE else None
+            keys.extend(key for _, key in found if key not in busy)
+            if keys:  # be they retries: neither kind makes the other wait
+                break
+        return bool(keys)
+
+    def _find_retries(self, index: Lister, busy: Container[bytes], now: int) -> None:
+        keys, end = self.keys, queues_end(RETRY, self.group)
+        while len(keys) < PAGE:
+            while self.later and self.later[0][0] <= now:
+                _, key = heapq.heappop(self.later)
+                if key not in busy:
+                    keys.append(key)
+            if self.later or self.retries_from is None:
+                return
+            found = index(self.retries_from, end, LATER)
+            self.retries_from = _behind(found) if len(found) == LATER else None
+            # in the order of the index, so it is a heap
+            self.later = [(listed_at(entry), key) for entry, key in found]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here."""
+        return not (self.keys or self.later or self.fresh_from or self.retries_from)
+
+
+def _behind(found: list[tuple[bytes, bytes]]) -> bytes:
+    """Return what comes right after the last of some listings."""
+    entry, key = found[-1]
+    return entry + key + b"\0"
