@@ -1,4 +1,4 @@
-"""A receiver that costs little: it answers every POST with 204, and GET with what came and how late.
+"""A receiver that costs little: it answers every POST with 204, and ``GET /n`` with what came after n others.
 
 ``python -m bench.receiving PORT… [--slow PORT…]``; the slow ones take a request and never answer.
 """
@@ -45,7 +45,7 @@ class Receiver(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"get"):
-            said = json.dumps(figures()).encode()
+            said = json.dumps(figures(int(head.split()[1][1:] or b"0"))).encode()
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
             return
         Receiver.taken += 1
@@ -63,8 +63,9 @@ def told_at(body: bytes) -> float:
     return datetime.fromisoformat(body[begin : begin + TIME_BYTES].decode()).timestamp() * 1000
 
 
-def figures() -> dict[str, float]:
-    delays = sorted(Receiver.delays_ms)
+def figures(after: int) -> dict[str, float]:
+    """How many have come, and how late those did that came after so many."""
+    delays = sorted(Receiver.delays_ms[after:])
     quantiles = {name: delays[int(share * (len(delays) - 1))] for name, share in QUANTILES.items() if delays}
     return {"taken": Receiver.taken, **quantiles}
 

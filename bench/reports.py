@@ -95,6 +95,11 @@ def plain(title: str, figures: Figures) -> Table:
     return table
 
 
+def line(figures: Figures) -> str:
+    """Figures in one line, as they are told while others are taken."""
+    return ", ".join(f"{name.replace('_', ' ')} {readable(name, value)}" for name, value in figures.items())
+
+
 def readable(name: str, value: Any) -> str:
     if value is None:
         return "-"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import latency
+from bench import latency, reports
 from bench.brokers import callbacks, fill_topics, fresh_place, make_topics, same_topics
 from bench.ours import BenchFailed, until_processed, until_ready, worker
 from bench.soak import slope
@@ -82,7 +82,8 @@ def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figu
 def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
     """Tell 20 endpoints of every event, two of which are bad: how late are the others told, in ms.
 
-    Memory is the worker's and its sender's, sampled over the second half.
+    Memory and processor time are the worker's and its sender's. A quarter is one of the time: bad ones must
+    not cost more the longer they are bad.
     """
     place = fresh_place("webhooks-others")
     make_topics(url, place)
@@ -93,12 +94,21 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
         for port in (*ports, slow, nobody):
             register(process.url, port, events=["status.updated"])
         say(f"{EVENTS_PER_S} events a second to {GOOD + 2} endpoints for {seconds:g} s")
-        began, produced = time.monotonic(), 0
-        while (left := began + seconds - time.monotonic()) > 0:
-            step = min(5.0, left)
-            name = f"hooks-{len(samples)}"
-            produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
-            samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
+        produced, quarters = 0, []
+        began = began_s = time.monotonic()
+        for number in range(4):
+            taken, used_s, end_s = received(ports), process.cpu_s() or 0.0, began + seconds * (number + 1) / 4
+            while (left := end_s - time.monotonic()) > 0:
+                step = min(5.0, left)
+                name = f"hooks-{len(samples)}"
+                produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
+                samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
+            found = fetch_json(f"http://127.0.0.1:{ports[0]}/{taken}") or {}
+            cores = ((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s)
+            began_s = time.monotonic()
+            late = {f"{name}_ms": round(found.get(name, 0.0), 1) for name in ("p50", "p99", "max")}
+            quarters.append({"quarter": number + 1, **late, "cores": cores, "end_bytes": samples[-1][1]})
+            say(reports.line(quarters[-1]))
         deadline = time.monotonic() + SENT_WITHIN_S
         while (found := fetch_json(f"http://127.0.0.1:{ports[0]}/") or {"taken": 0})[
             "taken"
@@ -109,6 +119,7 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
     half = samples[len(samples) // 2 :]
     return {
         "events": produced,
+        "quarters": quarters,
         "webhooks_to_good_ones": found["taken"],
         **{f"{name}_ms": found[name] for name in ("p50", "p90", "p99", "max")},
         "half_bytes": half[0][1],
