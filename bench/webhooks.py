@@ -9,9 +9,12 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from bench import latency, reports
 from bench.brokers import callbacks, fill_topics, fresh_place, make_topics, same_topics
@@ -20,43 +23,59 @@ from bench.soak import slope
 from streams.demo.places import Place
 from streams.demo.producing import bootstrap_servers
 from streams.demo.readings import Metrics, fetch_json, post_json
-from streams.demo.traffic import ROUTES
+from streams.demo.traffic import ROUTES, Sample
 from streams.kafka.probe import free_port
 
 Figures = dict[str, Any]
+Route = tuple[str, str]
+"""Provider and channel."""
 
-EVENTS = ["message.read", "message.clicked", "message.failed"]
-"""Of the traffic's events; as many webhooks as can be sent while the lanes work."""
+EVENTS = {"READ": "message.read", "CLICKED": "message.clicked", "FAILED": "message.failed"}
+"""What endpoints want, by the status that callbacks say."""
+
+GOAL_RATIO = 0.85
+"""What lanes should do at least of what they do without webhooks."""
 
 ENVIRONMENT = {
     "TRACKER_SECRET_KEYS": f"bench:{b64encode(bytes(32)).decode()}",
     "TRACKER_WEBHOOK_ALLOW": "127.0.0.1",
 }
 SENT_WITHIN_S = 120.0
-WANTED = len(ROUTES)
-"""Endpoints, one for each provider and channel."""
-
 GOOD, EVENTS_PER_S = 18, 50
 """Good receivers beside a slow one and one that is not there; each of the 20 gets every event."""
 
 
-def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figures:
+def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[[str], None]) -> Figures:
     """Let workers process the same callbacks with and without endpoints that want some of their events.
+
+    Args:
+        per_s: how many webhooks callbacks shall cause if lanes are as fast as they should be; endpoints are
+            one for each provider and channel, as many as that takes. None: one for each that there is.
 
     Returns: medians; `lanes_ratio` of the rounds' own ratios. `sent_per_s_meanwhile` is what had come to the
         receivers when the lanes were through, by the time that they took.
     """
     bare = fresh_place("without-webhooks")
     places = [fresh_place(f"webhooks-{number}") for number in range(rounds)]
-    with tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-") as name, receivers(WANTED) as ports:
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-"))
+        say(f"filling {count:,} callbacks, 1 of {rounds + 1} times")
+        fill_topics(url, bare, callbacks(count, "adjacent"))
+        wanted: Sequence[Route] = ROUTES
+        if per_s is not None:
+            pace = drained(url, same_topics(bare, "pace"), Path(name) / "pace", count)["per_s"]
+            wanted = routes_for(per_s / (GOAL_RATIO * pace) * count, callbacks(count, "adjacent"))
+            say(f"{pace:,.0f} callbacks a second; {len(wanted)} endpoints make enough webhooks")
+        ports = stack.enter_context(receivers(len(wanted)))
         for place in places:
             make_topics(url, place)
             with worker(url, place, data_dir=Path(name) / place.app_id, environment=ENVIRONMENT) as process:
                 until_ready(process)
-                for port, (provider, channel) in zip(ports, ROUTES, strict=True):
-                    register(process.url, port, events=EVENTS, providers=[provider], channels=[channel])
-        for number, place in enumerate((bare, *places)):
-            say(f"filling {count:,} callbacks, {number + 1} of {rounds + 1} times")
+                for port, (provider, channel) in zip(ports, wanted, strict=True):
+                    filters = {"providers": [provider], "channels": [channel]}
+                    register(process.url, port, events=[*EVENTS.values()], **filters)
+        for number, place in enumerate(places):
+            say(f"filling {count:,} callbacks, {number + 2} of {rounds + 1} times")
             fill_topics(url, place, callbacks(count, "adjacent"))
         taken: list[dict[str, float]] = []
         for number, place in enumerate(places):
@@ -77,6 +96,22 @@ def lanes(url: str, count: int, rounds: int, say: Callable[[str], None]) -> Figu
         "endpoints": len(ports),
         **{what: statistics.median(figures[what] for figures in taken) for what in taken[0]},
     }
+
+
+def routes_for(webhooks: float, samples: Iterable[Sample]) -> list[Route]:
+    """Routes whose callbacks cause at least so many webhooks and not many more; or all."""
+    caused = Counter[Route]()
+    for sample in samples:
+        said = msgspec.json.decode(sample.value)
+        if said["status"] in EVENTS:
+            caused[said["provider"], said["channel"]] += 1
+    chosen: list[Route] = []
+    for route, causes in caused.most_common():
+        if causes <= webhooks:
+            webhooks -= causes
+            chosen.append(route)
+    rest = [route for route, _ in caused.most_common() if route not in chosen]
+    return chosen + rest[-1:] if webhooks > 0 else chosen
 
 
 def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
@@ -104,7 +139,7 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
                 produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
                 samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
             found = fetch_json(f"http://127.0.0.1:{ports[0]}/{taken}") or {}
-            cores = ((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s)
+            cores = round(((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s), 2)
             began_s = time.monotonic()
             late = {f"{name}_ms": round(found.get(name, 0.0), 1) for name in ("p50", "p99", "max")}
             quarters.append({"quarter": number + 1, **late, "cores": cores, "end_bytes": samples[-1][1]})
