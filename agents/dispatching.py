@@ -12,7 +12,7 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -72,7 +72,7 @@ TELL_S: Final = 0.05
 """How long what came of attempts is gathered until it is produced; only what waits behind it notices."""
 
 BUSY_GATHER_S: Final = 0.03
-BUSY_TELL_S: Final = 0.2
+BUSY_TELL_S: Final = 0.5
 """The same while lanes lag.
 
 Records wait for longer than that, and lanes notice how often something is done more than how much."""
@@ -242,21 +242,23 @@ class Dispatcher:
     def note(self, partition: int, due: Mapping[Hashable, Any]) -> None:
         """Take how queues of a partition stand now (`DUE`)."""
         self._release(partition)
+        known, busy = self._known, self._busy[partition]
         found: Any
         for found, standing in due.items():
             group, key = found
-            self._known.pop((partition, key), None)
+            if standing is None or standing[1] is None:
+                known.pop((partition, key), None)
+            else:
+                known[partition, key] = standing
             if standing is not None:
-                self._take(partition, group, key, *standing)
+                self._take(partition, group, key, standing[0], busy)
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
         self._woken.set()
 
-    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, first: Told | None) -> None:
+    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, busy: Container[bytes]) -> None:
         """Take how a queue stands in which something waits."""
-        if first is not None:
-            self._known[partition, key] = queue, first
-        if key in self._busy[partition]:
+        if key in busy:
             self._is_due(partition, group, key)
         elif queue.is_fresh:
             self._place(partition, group).is_fresh(key, queue)

@@ -556,6 +556,7 @@ class Events:
         self._place = f"{stream}-{partition}-"
         self._stream = stream
         self._emit = unit.emitter(topic)
+        self._wants = telling.routing.wants
         self._telling = telling
         self._unit = unit
 
@@ -578,7 +579,8 @@ class Events:
         now, offset = delivery.precedence, record.offset
         occurred_at = iso(entry.at)
         reached = None if now == before else NAMES[now]
-        is_told = self._telling.may_tell(types, reached, delivery)
+        request = delivery.request
+        is_told = self._wants[types, reached] or (request is not None and request.webhooks is not None)
         shown: DeliveryReport | msgspec.Raw = report(message_id, delivery)
         if len(types) > 1:
             shown = msgspec.Raw(encode(shown))
@@ -627,7 +629,8 @@ class Events:
         )
         value = encode(event)
         self._emit((key, value, event_headers(event, key), None))
-        if self._telling.may_tell((type_,), None, delivery):
+        request = delivery.request
+        if self._wants[(type_,), None] or (request is not None and request.webhooks is not None):
             place = event_place(self._stream, record.offset, 0)
             self._telling.tell(place, event, value, None, delivery, record.timestamp, self._unit)
 

@@ -100,16 +100,6 @@ class Telling:
         self.retention_ms: Final = retention_ms
         self._heard_at: dict[tuple[str, bool], int] = {}
 
-    def may_tell(self, types: tuple[str, ...], reached: Status | None, delivery: Delivery) -> bool:
-        """Say whether any event of a change may have to be told to anybody.
-
-        Args:
-            types: of the events.
-            reached: the status that the message came to.
-        """
-        request = delivery.request
-        return self.routing.may_want(types, reached) or (request is not None and request.webhooks is not None)
-
     def tell(
         self,
         key: bytes,
@@ -128,9 +118,9 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        routes: Sequence[Route] = self.routing.routes(
+        routes: Sequence[Route] = self.routing.routes[
             event.type, reached, delivery.tenant, delivery.channel, delivery.provider
-        )
+        ]
         if delivery.request is not None and delivery.request.webhooks is not None:
             routes = (*routes, *own_routes(delivery.request.webhooks, event.type, reached))
         if routes:
@@ -140,7 +130,7 @@ class Telling:
 
     def tell_of_provider(self, key: bytes, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
         """Keep that an event of a provider is to be told, if it is."""
-        if routes := self.routing.routes(event.type, None, None, None, event.provider):
+        if routes := self.routing.routes[event.type, None, None, None, event.provider]:
             self.keep(key, event.type, event.provider, event.occurred_at, value, at, routes, unit)
 
     def keep(
@@ -199,10 +189,17 @@ class Telling:
 
     def places(self, said: Iterable[Said], unit: Unit) -> list[Place | None]:
         """Return what attempts will change, read together; None for what is no attempt, or of no event."""
-        places = [_place(one) if isinstance(one, Attempted) else None for one in said]
-        known = [place for place in places if place is not None]
-        unit.table(self.tables.queues).load([place.queue for place in known])
-        unit.table(self.tables.sendings).load([place.sending for place in known])
+        places: list[Place | None] = []
+        queues, sendings = [], []
+        for one in said:
+            place = _place(one) if isinstance(one, Attempted) else None
+            places.append(place)
+            if place is not None and isinstance(one, Attempted):
+                queues.append(place.queue)
+                if one.number > 1:
+                    sendings.append(place.sending)
+        unit.table(self.tables.queues).load(queues)
+        unit.table(self.tables.sendings).load(sendings)
         return places
 
     def attempted(
@@ -225,13 +222,16 @@ class Telling:
             return None
         endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
         sendings = unit.table(self.tables.sendings)
-        sending = sendings.get(kept_at)
+        # a queue's attempts are counted from those that are kept, so of the first nothing is
+        sending, put = None, sendings.put_new
+        if said.number > 1:
+            sending, put = sendings.get(kept_at), sendings.put
         if sending is None:
             sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
             sending.endpoint = queue.endpoint
         schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
         state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
-        sendings.put(kept_at, sending)
+        put(kept_at, sending)
         if state == "pending":
             queues.put(key, queue)
             _note(key, queue.group, (queue, None), unit)

@@ -111,21 +111,21 @@ SENDINGS_OF: Final[Mapping[State, bytes]] = {"delivered": b"\x80", "failed": b"\
 """Begins the entries of what is no longer pending, by group, then by when its event was made."""
 
 
+_GROUPED: Final = Struct(f">c{GROUP_BYTES}sQ")
+_pack: Final = _GROUPED.pack
+
+
 def _grouped(kind: bytes, group: bytes, at: int) -> bytes:
-    return kind + group + _listable(at).to_bytes(8, "big")
-
-
-def _queue_entry(queue: Queue) -> bytes:
-    return _grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at)
+    return _pack(kind, group, at if 0 <= at <= LAST_MS else _listable(at))
 
 
 def _queue_entries(key: bytes, queue: Queue) -> Entries:
-    return (_queue_entry(queue),)
+    return (_grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at),)
 
 
 def queue_listing(key: bytes, queue: Queue) -> bytes:
     """Return how a queue is listed: its entry and its key."""
-    return _queue_entry(queue) + key
+    return _queue_entries(key, queue)[0] + key
 
 
 def retry_listing(group: bytes, due_at: int, key: bytes) -> bytes:
@@ -154,14 +154,14 @@ WEBHOOK_QUEUES: Final[Format[Queue]] = Format(
     encode=_encode,
     decode=msgspec.msgpack.Decoder(Queue).decode,
     index=_queue_entries,
-    index_bytes=1 + GROUP_BYTES + 8,
+    index_bytes=_GROUPED.size,
 )
 
 WEBHOOK_SENDINGS: Final[Format[Sending]] = Format(
     encode=_encode,
     decode=msgspec.msgpack.Decoder(Sending).decode,
     index=_sending_entries,
-    index_bytes=1 + GROUP_BYTES + 8,
+    index_bytes=_GROUPED.size,
 )
 
 HEAD: Final = b"\x00"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from streams.domain.delivery import Webhook
@@ -67,21 +67,61 @@ def _own(webhook: Webhook) -> Endpoint:
     )
 
 
+Change: TypeAlias = tuple[tuple[str, ...], Status | None]
+"""The types of the events of one change, and the status that its message came to."""
+
+Kind: TypeAlias = tuple[str, Status | None, str | None, str | None, str | None]
+"""An event's type, the status that its message came to by it, and its tenant, channel and provider."""
+
+
+class _Wants(dict[Change, bool]):
+    """Whether any endpoint wants events of a change, of whatever message; found once for each change."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    def __missing__(self, change: Change) -> bool:
+        types, reached = change
+        names = [name for type_ in types for name in names_of(type_, reached)]
+        wanted = self[change] = any(is_wanted(known.events, names) for known in self._endpoints.values())
+        return wanted
+
+
+class _Routes(dict[Kind, tuple[Route, ...]]):
+    """Where events of a kind go; found once for each kind."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    def __missing__(self, kind: Kind) -> tuple[Route, ...]:
+        type_, reached, tenant, channel, provider = kind
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        names = names_of(type_, reached)
+        routes = self[kind] = tuple(
+            Route.to(endpoint_id)
+            for endpoint_id, endpoint in sorted(self._endpoints.items())
+            if is_wanted(endpoint.events, names) and endpoint.filters.let(tenant, channel, provider)
+        )
+        return routes
+
+
 class Routing:
     """The endpoints as far as they are known here, and what goes where.
 
-    Events are many and of few kinds: what goes where is looked up once for each.
+    Events are many and of few kinds, so what is asked for each is a dictionary.
+
+    Attributes:
+        endpoints: all of them, by id.
+        wants: whether any of them wants events of a change: mostly that is all to be asked.
+        routes: where events of a kind go.
     """
 
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
-        self._routes: dict[tuple[str | None, ...], tuple[Route, ...]] = {}
-        self._wanted: dict[tuple[tuple[str, ...], Status | None], bool] = {}
-
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """All of them, by id."""
-        return self._endpoints
+        self.endpoints: Final[Mapping[str, Endpoint]] = self._endpoints
+        self.wants: Final[dict[Change, bool]] = _Wants(self._endpoints)
+        self.routes: Final[dict[Kind, tuple[Route, ...]]] = _Routes(self._endpoints)
 
     def put(self, endpoint_id: str, endpoint: Endpoint | None) -> None:
         """Take note of an endpoint as it is now; None: it is there no longer."""
@@ -89,46 +129,5 @@ class Routing:
             self._endpoints.pop(endpoint_id, None)
         else:
             self._endpoints[endpoint_id] = endpoint
-        self._routes.clear()
-        self._wanted.clear()
-
-    def may_want(self, types: tuple[str, ...], reached: Status | None) -> bool:
-        """Say whether any endpoint wants such events, of whatever message: mostly that is all to be asked.
-
-        Args:
-            types: of the events of one change.
-        """
-        if not self._endpoints:
-            return False
-        known = self._wanted.get((types, reached))
-        if known is None:
-            names = [name for type_ in types for name in names_of(type_, reached)]
-            known = any(is_wanted(endpoint.events, names) for endpoint in self._endpoints.values())
-            self._wanted[types, reached] = known
-        return known
-
-    def routes(
-        self,
-        type_: str,
-        reached: Status | None,
-        tenant: str | None,
-        channel: str | None,
-        provider: str | None,
-    ) -> tuple[Route, ...]:
-        """Return where an event goes.
-
-        Args:
-            reached: the status that its message came to by it.
-        """
-        kind = type_, reached, tenant, channel, provider
-        known = self._routes.get(kind)
-        if known is None:
-            if len(self._routes) >= MOST_REMEMBERED:
-                self._routes.clear()
-            names = names_of(type_, reached)
-            known = self._routes[kind] = tuple(
-                Route.to(endpoint_id)
-                for endpoint_id, endpoint in sorted(self._endpoints.items())
-                if is_wanted(endpoint.events, names) and endpoint.filters.let(tenant, channel, provider)
-            )
-        return known
+        self.routes.clear()
+        self.wants.clear()

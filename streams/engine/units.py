@@ -112,6 +112,11 @@ class View(Generic[V]):
         self._values[key] = value
         self._changed[key] = None
 
+    def put_new(self, key: bytes, value: V) -> None:
+        """Store `value` under a key that the table is known not to have: that need not be read."""
+        self._values[key] = value
+        self._changed[key] = None
+
     def delete(self, key: bytes) -> None:
         """Remove `key`."""
         if key not in self._values:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agents.telling import Telling
 from streams.domain.endpoints import Endpoint, Filters
 from streams.domain.retries import SCHEDULE_MS
-from streams.domain.routing import Routing
+from streams.domain.routing import MOST_REMEMBERED, Routing
 from streams.domain.webhooks import Queue, Sending, Told, event_id, event_key
 
 from .flowing import NOON, TABLES, Output, Partition, Record, record, request, status, telling
@@ -127,6 +127,39 @@ def test_filters_are_of_the_message_as_it_stands_then(filters: Filters, is_told:
     where.ask(request(tenant="shop", channel="sms"))
 
     assert bool(waiting(where, "a")) is is_told
+
+
+def test_an_endpoint_is_told_from_then_on_when_it_is_known_changed_or_gone() -> None:
+    """What was found for events of the same kind before does not count any more."""
+    where = partition()
+    routing = tables(where).routing
+    for number, endpoint in enumerate([None, Endpoint(), Endpoint(events=["message.read"]), None]):
+        routing.put("a", endpoint)
+        where.say(status("SENT", f"m-{number}"))
+
+    routing.put("b", Endpoint())
+    where.say(status("SENT", "m-4"))
+
+    told = [(told.message_id, told.endpoints) for told in events(where).values()]
+    assert told == [("m-1", ["a"]), ("m-4", ["b"])]
+
+
+def test_what_is_remembered_of_kinds_of_events_is_bounded() -> None:
+    """Anybody may name a provider."""
+    routing = Routing()
+    for number in range(MOST_REMEMBERED + 10):
+        assert routing.routes["status.updated", None, None, None, f"p-{number}"] == ()
+
+    assert len(routing.routes) <= MOST_REMEMBERED
+
+
+def test_a_message_s_own_endpoints_are_told_of_its_end() -> None:
+    """Though no other endpoint wants to know of anything."""
+    where = partition()
+    where.ask(request("m-1", webhooks=[{"url": "https://a.example", "events": ["tracking.stopped"]}]))
+    where.ask(record("m-1", type="stop", receipt=NOON))
+
+    assert [told.type for told in events(where).values()] == ["tracking.stopped"]
 
 
 def test_what_ends_a_message_is_told_of_it_as_it_was() -> None:
@@ -366,8 +399,8 @@ def test_events_of_providers_are_told_too() -> None:
     """Under the provider's name; filters by provider hold for them."""
     routing = Routing()
     routing.put("a", Endpoint(events=["provider.*"], filters=Filters(providers=["solapi"])))
-    assert [r.endpoint_id for r in routing.routes("provider.degraded", None, None, None, "solapi")] == ["a"]
-    assert not routing.routes("provider.degraded", None, None, None, "nhn")
+    assert [r.endpoint_id for r in routing.routes["provider.degraded", None, None, None, "solapi"]] == ["a"]
+    assert not routing.routes["provider.degraded", None, None, None, "nhn"]
 
 
 ANSWERS = st.sampled_from([204, 204, 500, 429, None])

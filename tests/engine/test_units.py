@@ -59,6 +59,17 @@ def test_a_key_that_is_put_often_is_written_once() -> None:
     assert unit.changes() == [(COUNTS, [(b"a", b"4", (), (b"0004",))])]
 
 
+def test_what_is_known_to_be_new_is_written_without_being_read() -> None:
+    """And is seen by the unit like anything else that it has put."""
+    stored = Stored()
+    unit = stored.unit()
+    unit.table(COUNTS).put_new(b"a", 7)
+
+    assert unit.table(COUNTS).get(b"a") == 7
+    assert unit.changes() == [(COUNTS, [(b"a", b"7", (), (b"0007",))])]
+    assert stored.asked == []
+
+
 def test_an_object_changed_in_place_is_written_as_it_is_at_the_commit() -> None:
     """get() hands out the live object; it is encoded when the unit ends."""
     unit = Stored(a=b"\x01").unit()
