@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from agents.waiting import Waiting
-from streams.domain.endpoints import Endpoint
+from streams.domain.endpoints import MOST_TIMEOUT_MS, Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
 from streams.domain.webhooks import (
@@ -61,6 +61,9 @@ ROUNDING: Final = 1e-6
 MOST_IDLE: Final = 1_000
 """Endpoints, and times to wake, that may be remembered though nothing waits there."""
 
+HUNG_MS: Final = 3 * MOST_TIMEOUT_MS
+"""What no attempt takes: who makes it says nothing any more."""
+
 THROTTLED_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 3_600_000
 AGAIN_MS: Final = 1_000
@@ -87,6 +90,7 @@ class Post(Protocol):
     @property
     def is_there(self) -> bool: ...  # noqa: D102
     def post(self, jobs: list[Job]) -> None: ...  # noqa: D102
+    def end(self) -> None: ...  # noqa: D102
 
 
 @dataclass
@@ -160,6 +164,7 @@ class Flight:
     """A queue that is under way, and what will be said of it.
 
     Attributes:
+        begun_at: when it was handed over, ms.
         offset: where that lies; None: nowhere yet.
         is_noted: whether the queue was said to be due meanwhile.
     """
@@ -168,6 +173,7 @@ class Flight:
     key: bytes
     group: bytes
     said: Attempted | Abandon | None = None
+    begun_at: int = 0
     offset: int | None = None
     is_noted: bool = False
 
@@ -290,6 +296,7 @@ class Dispatcher:
         for partition in self._held:
             self._release(partition)
         self._forget_idle(now)
+        self._end_who_hangs(now)
         self._wake_up(now)
         if not self._dirty or not self.post.is_there:
             return
@@ -314,6 +321,14 @@ class Dispatcher:
             _, flight = self._agains.popleft()
             if flight.partition in self._held:
                 self._is_due(flight.partition, flight.group, flight.key)
+
+    def _end_who_hangs(self, now: int) -> None:
+        """Have a sender ended that does not say what came of its jobs; what it had is sent again."""
+        oldest = next(iter(self._flights.values()), None)
+        if oldest is not None and now - oldest.begun_at > HUNG_MS:
+            log.error("the sender of webhooks has not answered for %d s and is ended", HUNG_MS // 1000)
+            oldest.begun_at = now  # once: soon it is heard that it has ended
+            self.post.end()
 
     def _forget_idle(self, now: int) -> None:
         """Forget endpoints that nothing is known of but their name, and times that nothing waits for."""
@@ -443,6 +458,7 @@ class Dispatcher:
                 number = queue.attempts + 1
                 flight.said = Attempted(message_id, id_, endpoint_id, number, told.at, 0, 0, self.chance())
                 self._numbers += 1
+                flight.begun_at = now
                 self._flights[self._numbers] = flight
                 owner = endpoint_id if queue.endpoint is None else owner_of(message_id)
                 yield Job(self._numbers, owner, endpoint, id_, told.type, told.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -33,20 +34,29 @@ class Courier:
     def __init__(self, told: Callable[[list[Done]], None], lost: Callable[[], None]) -> None:
         self._told = told
         self._lost = lost
-        self._input: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._wanted = asyncio.Event()
+        #: Whether a sender takes jobs.
+        self.there = asyncio.Event()
 
     @property
     def is_there(self) -> bool:
         """Whether jobs can be handed over; if not, they are wanted, and it soon is."""
-        if self._input is None:
+        if not self.there.is_set():
             self._wanted.set()
-        return self._input is not None
+        return self.there.is_set()
 
     def post(self, jobs: Sequence[Job]) -> None:
         """Hand jobs over; only while it is there."""
-        assert self._input is not None
-        self._input.write(JOBS.frame(jobs))
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(JOBS.frame(jobs))
+
+    def end(self) -> None:
+        """End the sender, which does not answer; another is started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def run(self) -> None:
         """Keep a sender, once it is wanted, until cancelled."""
@@ -68,11 +78,13 @@ class Courier:
             )
             assert process.stdin is not None
             assert process.stdout is not None
-            self._input = process.stdin
+            self._process = process
+            self.there.set()
             try:
                 await self._listen(process.stdout)
             finally:
-                self._input = None
+                self.there.clear()
+                self._process = None
                 process.stdin.close()
                 self._lost()
             code = await _ended(process)

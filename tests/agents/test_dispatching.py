@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents.dispatching import MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, UNKNOWN_MS, Dispatcher
+from agents.dispatching import HUNG_MS, MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, UNKNOWN_MS, Dispatcher
 from agents.telling import DUE
 from agents.waiting import PAGE
 from streams.domain.endpoints import Endpoint
@@ -35,6 +35,7 @@ class World:
         self.now = NOON
         self.jobs: list[Job] = []
         self.is_there = True
+        self.ended = 0
         self.produced: list[tuple[int, list[Output]]] = []
         self.stands = Counter[int]()
         self.ends = Counter[int]()
@@ -65,6 +66,9 @@ class World:
 
     def post(self, jobs: Sequence[Job]) -> None:
         self.jobs += jobs
+
+    def end(self) -> None:
+        self.ended += 1
 
     async def produce(self, partition: int, records: list[Output]) -> int:
         if self.fails:
@@ -394,6 +398,26 @@ async def test_when_the_sender_ends_what_it_had_is_sent_again() -> None:
     assert world.step(5_000) == []
     world.is_there = True
     assert world.step() == ["ep_a statuses-0-0-0"]
+
+
+async def test_a_sender_that_hangs_is_ended() -> None:
+    """It is one that has not told of a job for longer than any takes, whatever it tells of others."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    for number in range(4):
+        world.say(f"m-{number}", "SENT")
+        world.step(HUNG_MS // 4)
+        await world.answer(jobs=world.jobs[1:])
+        world.apply()
+    assert world.ended == 0
+    world.step(1)
+    world.step(1)
+    assert world.ended == 1
+    world.jobs.clear()
+    world.dispatcher.lost()
+    assert world.step(1_500) == ["ep_a statuses-0-0-0"]
+    assert world.ended == 1
 
 
 async def test_what_cannot_be_told_is_sent_again() -> None:
