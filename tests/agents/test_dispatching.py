@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents.dispatching import HUNG_MS, MOST_AT_ONCE, MOST_IDLE, MOST_KNOWN, UNKNOWN_MS, Dispatcher
+from agents.dispatching import (
+    BUSY_GATHER_S,
+    BUSY_TELL_S,
+    HUNG_MS,
+    MOST_AT_ONCE,
+    MOST_IDLE,
+    MOST_KNOWN,
+    UNKNOWN_MS,
+    Dispatcher,
+)
 from agents.telling import DUE
 from agents.waiting import PAGE
 from streams.domain.endpoints import Endpoint
@@ -410,13 +419,15 @@ async def test_a_sender_that_hangs_is_ended() -> None:
         world.step(HUNG_MS // 4)
         await world.answer(jobs=world.jobs[1:])
         world.apply()
+    world.say("late", "SENT")
+    world.step()
     assert world.ended == 0
     world.step(1)
     world.step(1)
     assert world.ended == 1
     world.jobs.clear()
     world.dispatcher.lost()
-    assert world.step(1_500) == ["ep_a statuses-0-0-0"]
+    assert world.step(1_500) == ["ep_a statuses-0-0-0", "ep_a statuses-0-5-0"]
     assert world.ended == 1
 
 
@@ -657,6 +668,29 @@ async def test_what_is_not_told_yet_is_not_sent_again_when_partitions_change() -
     world.apply()
 
     assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_more_is_gathered_while_lanes_lag() -> None:
+    """What is due, and what is to be told of it: lanes notice how often something is done."""
+    world = World(1, ep_a=Endpoint())
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    world.dispatcher.pause = pause
+    world.dispatcher.is_busy = lambda: True
+    world.say("m", "SENT")
+    running = asyncio.create_task(world.dispatcher.run())
+    await world.settle()
+    assert pauses == [BUSY_GATHER_S]
+    running.cancel()
+    began = asyncio.get_running_loop().time()
+    await world.answer()
+    took = asyncio.get_running_loop().time() - began
+    moments = [(began // BUSY_TELL_S + number) * BUSY_TELL_S for number in (1, 2)]
+    assert any(0 <= moment - pauses[-1] - began <= took for moment in moments)
 
 
 async def test_servers_that_are_named_once_are_forgotten() -> None:

@@ -588,6 +588,18 @@ async def test_a_lane_has_room_for_two_units(lanes: HeldLanes, monkeypatch: pyte
     assert lanes.with_room([TP("input", 3)]) == set()
 
 
+async def test_lanes_lag_when_more_waits_than_the_next_unit_takes(lanes: HeldLanes) -> None:
+    """Be it in one lane only."""
+    lanes.unit_records = 8
+    await lanes.poll(batch(0, 1))
+    await settle()
+    await lanes.poll(batch(1, 9))
+    assert not lanes.lag()
+
+    await lanes.poll(batch(9, 10))
+    assert lanes.lag()
+
+
 async def test_lanes_begin_when_their_own_generation_is_recovered(lanes: HeldLanes) -> None:
     """A recovery of an older generation that ends late opens nothing, and none opens closed lanes."""
     lanes.go_on.set()
