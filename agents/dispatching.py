@@ -317,7 +317,8 @@ class Dispatcher:
             if waiting is not None and waiting.wakes_at is not None and waiting.wakes_at <= now:
                 waiting.wakes_at = None
                 self._dirty[place] = None
-        while self._agains and self._agains[0][0] <= now:
+        # none can be further away, unless the clock was
+        while self._agains and not now < self._agains[0][0] <= now + AGAIN_MS:
             _, flight = self._agains.popleft()
             if flight.partition in self._held:
                 self._is_due(flight.partition, flight.group, flight.key)
@@ -591,9 +592,12 @@ class Dispatcher:
                 for flight in flights:
                     self._again(flight)
             else:
+                is_applied = self.stand(partition) > offset
                 for flight in flights:
                     flight.offset = offset
-                if self.stand(partition) > offset:
+                    # how it stands may have been heard before partitions changed, and been forgotten then
+                    flight.is_noted |= is_applied
+                if is_applied:
                     self._free(partition, flights)
             del waiting[: len(flights)]
         del self._unsaid[partition]

@@ -21,8 +21,8 @@ __all__ = ["LATER", "PAGE", "Waiting"]
 PAGE: Final = 1_000
 """Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
 
-LATER: Final = 250
-"""Queues that are known to be due later, up to twice as many."""
+LATER: Final = 50
+"""Queues that are known to be due later, up to twice as many: few, for there may be many dead endpoints."""
 
 Lister = Callable[[bytes, bytes, int], list[tuple[bytes, bytes]]]
 """Reads up to so many listings of the index from one on, before another, each cut into entry and key."""
@@ -70,9 +70,10 @@ class Waiting:
 
     def is_later(self, key: bytes, queue: Queue) -> None:
         """Take that a queue's first was tried, and when it is tried again."""
-        if self.retries_from is not None and queue_listing(key, queue) >= self.retries_from:
+        listing = queue_listing(key, queue)
+        if self.retries_from is not None and listing >= self.retries_from:
             return
-        heapq.heappush(self.later, (queue.due_at, key))
+        heapq.heappush(self.later, (listed_at(listing), key))
         if len(self.later) > 2 * LATER:
             self.later = heapq.nsmallest(LATER + 1, self.later)
             self.retries_from = retry_listing(self.group, *self.later.pop())

@@ -138,9 +138,9 @@ def queues_end(kind: bytes, group: bytes) -> bytes:
     return kind + group + b"\xff" * 8
 
 
-def listed_at(entry: bytes) -> int:
-    """Return the time in an entry, ms."""
-    return int.from_bytes(entry[-8:], "big")
+def listed_at(listing: bytes) -> int:
+    """Return the time in a queue's entry or listing, ms."""
+    return int.from_bytes(listing[1 + GROUP_BYTES : _GROUPED.size], "big")
 
 
 def _sending_entries(key: bytes, sending: Sending) -> Entries:

@@ -137,6 +137,12 @@ class Record:
     offset: int = 0
 
 
+def _listed(table: TableLike[Any], key: bytes, value: bytes | None) -> list[bytes]:
+    """The entries of the index that a value has."""
+    index = table.format.index
+    return [] if index is None or value is None else sorted(index(key, table.format.decode(value)))
+
+
 @dataclass
 class Output:
     partition: int
@@ -222,8 +228,11 @@ class Partition:
         self.changed, self.told = [], unit.told
         changes, self.notes = unit.changes(), unit.notes
         for table, writes in changes:
-            for key, value, _, _ in writes:
-                stored = self.stored.setdefault(table.name, {})
+            stored = self.stored.setdefault(table.name, {})
+            for key, value, was_listed, is_listed in writes:
+                # or the store would leave entries of the index behind
+                assert sorted(was_listed) == _listed(table, key, stored.get(key))
+                assert sorted(is_listed) == _listed(table, key, value)
                 if value is None:
                     del stored[key]
                 else:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
+from agents import waiting
 from agents.dispatching import (
     BUSY_GATHER_S,
     BUSY_TELL_S,
@@ -95,8 +96,8 @@ class World:
             self._tell(self.data.partition_of(message))
 
     def _tell(self, partition: int) -> None:
-        """As lanes do: nobody hears of a unit that has noted nothing."""
-        if due := self.data.parts[partition].notes.get(DUE):
+        """As lanes do: nobody hears of a unit that has noted nothing, nor of one elsewhere."""
+        if partition in self.reader.own and (due := self.data.parts[partition].notes.get(DUE)):
             self.dispatcher.note(partition, due)
 
     async def answer(self, status: int | None = 204, jobs: Sequence[Job] | None = None, **said: Any) -> None:
@@ -178,6 +179,73 @@ async def test_what_is_to_be_tried_again_is_not_lost_either() -> None:
     assert world.step(5_000) == ["ep_a statuses-0-0-0"]
 
 
+async def test_what_falls_due_before_its_producer_knows_is_not_lost_either() -> None:
+    """The broker's answer may be late by more than the pause until the next attempt."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.acknowledged.clear()
+    await world.answer(500)
+    world.apply()
+    assert world.step(1_000) == []
+    assert world.step(10_000) == []
+    world.acknowledged.set()
+    await world.settle()
+
+    assert world.step() == ["ep_a statuses-0-0-0"]
+
+
+@pytest.mark.parametrize("status", [204, 500])
+async def test_what_is_applied_before_partitions_change_and_its_producer_knows_is_not_lost(
+    status: int,
+) -> None:
+    """How it stands was heard, and forgotten with all that was known of the partition."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    world.step()
+    world.acknowledged.clear()
+    await world.answer(status)
+    world.apply()
+    world.generation += 1
+    assert world.step() == []
+    world.acknowledged.set()
+    await world.settle()
+
+    assert len(world.step(10_000)) == 1
+
+
+async def test_what_another_worker_has_told_meanwhile_is_not_told_from_memory() -> None:
+    """A partition that was elsewhere: what was known of its queues is not so any more."""
+    world = World(1, ep_a=Endpoint(state="paused"))
+    world.say("m", "SENT", "READ")
+    world.step()
+    world.reader.own.clear()
+    world.step()
+    elsewhere = Attempted("m", "statuses-0-0-0", "ep_a", 1, NOON, NOON, 5, 0.5, 204)
+    world.data.parts[0].hear(Record(encode(elsewhere), b"m", NOON))
+    world.reader.own.add(0)
+    world.know("ep_a", Endpoint())
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_a_clock_that_was_ahead_holds_up_nothing() -> None:
+    """What is sent again soon is, though it was the time of tomorrow when that was said."""
+    world = World(1, ep_a=Endpoint())
+    world.now += 86_400_000
+    world.say("m", "SENT")
+    world.step()
+    world.jobs.clear()
+    world.dispatcher.lost()
+    world.now -= 86_400_000
+    world.say("n", "SENT")
+    world.step()
+    world.jobs.clear()
+    world.dispatcher.lost()
+
+    assert sorted(set(world.step() + world.step(2_000))) == ["ep_a statuses-0-0-0", "ep_a statuses-0-1-0"]
+
+
 async def test_a_queue_whose_event_is_not_there_yet_is_looked_at_again() -> None:
     """Who recovers has one table before the other; and it takes nobody's room."""
     world = World(1, ep_a=Endpoint())
@@ -209,14 +277,20 @@ async def test_no_more_than_so_many_are_sent_to_an_endpoint_side_by_side() -> No
     assert len(world.step()) == 3
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_all_are_sent_whatever_is_slow(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(20))
+async def test_all_are_sent_whatever_is_slow(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes, broker and receivers in any order: each event arrives at each endpoint."""
     chance = random.Random(seed)
+    monkeypatch.setattr(waiting, "PAGE", chance.choice([2, 8, PAGE]))
+    monkeypatch.setattr(waiting, "LATER", chance.choice([1, 5, waiting.LATER]))
     names = [f"ep_{n}" for n in range(3)]
     world = World(2, **{name: Endpoint() for name in names})
-    for _ in range(400):
+    for _ in range(chance.choice([100, 400])):
         await something(world, chance)
+    world.acknowledged.set()
+    world.reader.own = {0, 1}
+    for name in names:
+        world.know(name, Endpoint())
     for _ in range(600):
         await world.answer()
         world.apply()
@@ -230,8 +304,19 @@ async def test_all_are_sent_whatever_is_slow(seed: int) -> None:
 
 async def something(world: World, chance: random.Random) -> None:
     """Let one of the things happen that can."""
-    whats = [say_something, step, answer_some, apply, settle, fail, lose_the_sender, change_the_group]
-    (what,) = chance.choices(whats, [30, 30, 20, 8, 5, 5, 1, 1])
+    weights = {
+        say_something: 30,
+        step: 30,
+        answer_some: 20,
+        apply: 8,
+        settle: 5,
+        fail: 5,
+        lose_the_sender: 1,
+        change_the_group: 3,
+        change_an_endpoint: 3,
+        let_the_broker_think: 3,
+    }
+    (what,) = chance.choices([*weights], [*weights.values()])
     await what(world, chance)
 
 
@@ -267,7 +352,20 @@ async def lose_the_sender(world: World, chance: random.Random) -> None:
 
 
 async def change_the_group(world: World, chance: random.Random) -> None:
-    world.generation += 1
+    world.generation += chance.randrange(2)
+    world.reader.own ^= {chance.randrange(3)} & {0, 1}
+
+
+async def change_an_endpoint(world: World, chance: random.Random) -> None:
+    endpoint = Endpoint(state=chance.choice(["active", "paused", "disabled"]), rate=chance.choice([None, 50]))
+    world.know(f"ep_{chance.randrange(3)}", endpoint)
+
+
+async def let_the_broker_think(world: World, chance: random.Random) -> None:
+    if world.acknowledged.is_set():
+        world.acknowledged.clear()
+    else:
+        world.acknowledged.set()
 
 
 async def test_a_failed_attempt_is_made_again_when_it_is_due() -> None:

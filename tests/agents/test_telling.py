@@ -364,6 +364,21 @@ def test_what_was_told_can_be_told_again_from_the_first_attempt_on() -> None:
     assert sendings(where)["statuses-0-0-0", "a"].attempts == 4
 
 
+def test_what_is_told_again_behind_others_goes_on_counting_its_attempts() -> None:
+    """Or its first attempts would be taken for those of now, and their log be lost."""
+    where = partition(a=Endpoint())
+    where.say(status("SENT"), status("READ"))
+    where.hear(attempted("statuses-0-0-0"))
+    where.hear(resend("statuses-0-0-0"))
+    where.hear(attempted("statuses-0-1-0"), attempted("statuses-0-1-1"))
+    where.hear(attempted("statuses-0-0-0"))
+    assert waiting(where, "a") == ["statuses-0-0-0"]
+    where.hear(attempted("statuses-0-0-0", 2))
+
+    assert waiting(where, "a") == []
+    assert [tried.number for tried in sendings(where)["statuses-0-0-0", "a"].tries] == [1, 2]
+
+
 def test_what_waits_already_or_is_not_known_is_not_told_again() -> None:
     """Nor is it told to an endpoint that there is none of."""
     where = partition(a=Endpoint()).say(status("SENT"))

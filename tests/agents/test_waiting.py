@@ -96,6 +96,16 @@ def test_the_index_is_read_from_there_on_where_what_is_known_ends() -> None:
     assert len(retries) <= 11
 
 
+def test_what_is_due_at_no_time_that_can_be_listed_is_found_all_the_same() -> None:
+    """Records may carry any time; nothing of them may be passed over, however many there are."""
+    index, waiting = Index(), Waiting(GROUP)
+    for number in range(5 * LATER):
+        key = b"%d" % (7 * number % (5 * LATER))
+        waiting.is_later(key, index.put(key, number % 11 - 5, 1))
+
+    assert len(drained(waiting, index, 1_000)) == 5 * LATER
+
+
 def test_neither_kind_makes_the_other_wait() -> None:
     """However much is due again, what was not tried yet is found with it."""
     index, waiting = Index(), Waiting(GROUP)
