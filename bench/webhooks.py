@@ -139,10 +139,10 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
                 produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
                 samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
             found = fetch_json(f"http://127.0.0.1:{ports[0]}/{taken}") or {}
-            cores = round(((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s), 2)
+            cores = ((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s)
             began_s = time.monotonic()
             late = {f"{name}_ms": round(found.get(name, 0.0), 1) for name in ("p50", "p99", "max")}
-            quarters.append({"quarter": number + 1, **late, "cores": cores, "end_bytes": samples[-1][1]})
+            quarters.append({"quarter": number + 1, **late, "core_ratio": cores, "end_bytes": samples[-1][1]})
             say(reports.line(quarters[-1]))
         deadline = time.monotonic() + SENT_WITHIN_S
         while (found := fetch_json(f"http://127.0.0.1:{ports[0]}/") or {"taken": 0})[
