@@ -35,7 +35,7 @@ from streams.engine.reading import Reader
 from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
-from tables.formats import FRESH, RETRY
+from tables.formats import FRESH, RETRY, queues_end
 from tables.webhooks import WebhookTables
 
 __all__ = ["Dispatcher", "Pace", "Post"]
@@ -258,8 +258,8 @@ class Dispatcher:
                 known[partition, key] = standing
             if standing is not None:
                 self._take(partition, group, key, standing[0], busy)
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+        while len(known) > MOST_KNOWN:
+            known.popitem(last=False)
         self._woken.set()
 
     def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, busy: Container[bytes]) -> None:
@@ -375,7 +375,7 @@ class Dispatcher:
             while found := self.reader.scan_index(self.tables.queues, partition, kind, 1, after):
                 group = found[0][0][1 : 1 + GROUP_BYTES]
                 groups.add(group)
-                after = kind + group + b"\xff" * 8
+                after = queues_end(kind, group)
         return groups
 
     def _choose(self, place: Place, waiting: Waiting, now: int) -> Iterator[Flight]:
@@ -409,8 +409,7 @@ class Dispatcher:
             self._busy[partition],
             now,
         )
-        if waiting.later:
-            self._wake(place, waiting, waiting.later[0][0])
+        self._wake_when_due(place, waiting)
         return is_any
 
     def _room(self, place: Place, waiting: Waiting, key: bytes, now: int) -> int:
@@ -508,8 +507,12 @@ class Dispatcher:
         """Look at a queue that was tried when it is due again."""
         waiting = self._place(partition, queue.group)
         waiting.is_later(key, queue)
+        self._wake_when_due((partition, queue.group), waiting)
+
+    def _wake_when_due(self, place: Place, waiting: Waiting) -> None:
+        """Look at a place again when the first is due of what is known to be later."""
         if waiting.later:
-            self._wake((partition, queue.group), waiting, waiting.later[0][0])
+            self._wake(place, waiting, waiting.later[0][0])
 
     def _wake(self, place: Place, waiting: Waiting, at: int) -> None:
         """Look at a place again at a time, if not before."""

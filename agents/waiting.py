@@ -57,16 +57,12 @@ class Waiting:
 
     def is_fresh(self, key: bytes, queue: Queue) -> None:
         """Take that a queue's first was not tried yet."""
-        if self.fresh_from is None and len(self.keys) < PAGE:
-            self.keys.append(key)
-            return
-        listing = queue_listing(key, queue)
-        if self.fresh_from is not None and listing >= self.fresh_from:
+        if self.fresh_from is not None and queue_listing(key, queue) >= self.fresh_from:
             return
         if len(self.keys) < PAGE:
             self.keys.append(key)
         else:
-            self.fresh_from = listing
+            self.fresh_from = queue_listing(key, queue)
 
     def is_later(self, key: bytes, queue: Queue) -> None:
         """Take that a queue's first was tried, and when it is tried again."""

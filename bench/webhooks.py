@@ -89,8 +89,7 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
             figures["without_per_s"] = without["per_s"]
             figures["lanes_ratio"] = figures["per_s"] / without["per_s"]
             taken.append(figures)
-            told = ", ".join(f"{what} {value:,.2f}" for what, value in figures.items())
-            say(f"round {number + 1}: {told}")
+            say(f"round {number + 1}: {reports.line(figures)}")
     return {
         "callbacks": count,
         "endpoints": len(ports),
@@ -130,18 +129,18 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
             register(process.url, port, events=["status.updated"])
         say(f"{EVENTS_PER_S} events a second to {GOOD + 2} endpoints for {seconds:g} s")
         produced, quarters = 0, []
-        began = began_s = time.monotonic()
+        began = time.monotonic()
         for number in range(4):
-            taken, used_s, end_s = received(ports), process.cpu_s() or 0.0, began + seconds * (number + 1) / 4
+            since_s, end_s = time.monotonic(), began + seconds * (number + 1) / 4
+            taken, used_s = received(ports), process.cpu_s() or 0.0
             while (left := end_s - time.monotonic()) > 0:
                 step = min(5.0, left)
                 name = f"hooks-{len(samples)}"
                 produced += len(latency.produce(bootstrap_servers(url), place, EVENTS_PER_S, step, name))
                 samples.append((round(time.monotonic() - began), process.memory_bytes() or 0))
             found = fetch_json(f"http://127.0.0.1:{ports[0]}/{taken}") or {}
-            cores = ((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - began_s)
-            began_s = time.monotonic()
-            late = {f"{name}_ms": round(found.get(name, 0.0), 1) for name in ("p50", "p99", "max")}
+            cores = ((process.cpu_s() or 0.0) - used_s) / (time.monotonic() - since_s)
+            late = {f"{name}_ms": found.get(name, 0.0) for name in ("p50", "p99", "max")}
             quarters.append({"quarter": number + 1, **late, "core_ratio": cores, "end_bytes": samples[-1][1]})
             say(reports.line(quarters[-1]))
         deadline = time.monotonic() + SENT_WITHIN_S

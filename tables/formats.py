@@ -84,7 +84,7 @@ def created_from(time: int) -> bytes:
 
 
 def due_by(kind: bytes, now: int) -> bytes:
-    """Return what no entry of a kind (and group) that is due at `now`, ms, comes up to."""
+    """Return what no entry of a kind that is due at `now`, ms, comes up to."""
     return kind + (now + 1).to_bytes(8, "big")
 
 

@@ -113,6 +113,18 @@ class World:
         for _ in range(20):
             await asyncio.sleep(0)
 
+    async def apply_unacknowledged(self, status: int | None) -> None:
+        """Send what is due, let it end so, and have that applied before its producer knows where it lies."""
+        self.step()
+        self.acknowledged.clear()
+        await self.answer(status)
+        self.apply()
+
+    async def acknowledge(self) -> None:
+        """Let the broker tell where what was produced lies."""
+        self.acknowledged.set()
+        await self.settle()
+
     def apply(self) -> None:
         """Have the lanes apply what was produced."""
         produced, self.produced = self.produced, []
@@ -152,13 +164,9 @@ async def test_a_lane_that_is_faster_than_the_brokers_answer_loses_nothing() -> 
     """What came of an attempt may be applied before its producer knows where it lies."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
-    world.step()
-    world.acknowledged.clear()
-    await world.answer()
-    world.apply()
+    await world.apply_unacknowledged(204)
     assert world.step() == []
-    world.acknowledged.set()
-    await world.settle()
+    await world.acknowledge()
 
     assert world.step() == ["ep_a statuses-0-1-0"]
 
@@ -167,13 +175,9 @@ async def test_what_is_to_be_tried_again_is_not_lost_either() -> None:
     """Applied before its producer knows where it lies, it is looked at anew, and when it is due."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT")
-    world.step()
-    world.acknowledged.clear()
-    await world.answer(500)
-    world.apply()
+    await world.apply_unacknowledged(500)
     assert world.step() == []
-    world.acknowledged.set()
-    await world.settle()
+    await world.acknowledge()
 
     assert world.step(1_000) == []
     assert world.step(5_000) == ["ep_a statuses-0-0-0"]
@@ -183,14 +187,10 @@ async def test_what_falls_due_before_its_producer_knows_is_not_lost_either() -> 
     """The broker's answer may be late by more than the pause until the next attempt."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT")
-    world.step()
-    world.acknowledged.clear()
-    await world.answer(500)
-    world.apply()
+    await world.apply_unacknowledged(500)
     assert world.step(1_000) == []
     assert world.step(10_000) == []
-    world.acknowledged.set()
-    await world.settle()
+    await world.acknowledge()
 
     assert world.step() == ["ep_a statuses-0-0-0"]
 
@@ -202,14 +202,10 @@ async def test_what_is_applied_before_partitions_change_and_its_producer_knows_i
     """How it stands was heard, and forgotten with all that was known of the partition."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
-    world.step()
-    world.acknowledged.clear()
-    await world.answer(status)
-    world.apply()
+    await world.apply_unacknowledged(status)
     world.generation += 1
     assert world.step() == []
-    world.acknowledged.set()
-    await world.settle()
+    await world.acknowledge()
 
     assert len(world.step(10_000)) == 1
 
