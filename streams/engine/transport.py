@@ -157,7 +157,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
         self._covered.clear()
         self.lagging = frozenset(assigned)
-        await super().on_partitions_assigned(assigned, generation_id)
+        try:
+            await super().on_partitions_assigned(assigned, generation_id)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Trap 26: it is the answer to what the worker asked of this thread, which stops. Handed on, it
+            # would end aiokafka's closing, and with it the thread, and the worker would wait for it for ever
+            log.info("stopping in the middle of a rebalance")
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
         self._covered.update({ensure_TP(tp): offset for tp, offset in partitions.items()})

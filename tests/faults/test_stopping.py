@@ -1,0 +1,51 @@
+"""A worker that is told to stop goes by itself, whatever it is at."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import CHECKOUT, Cluster
+from .logs import Names
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(120)]
+#: A worker that has SIGTERM just when it asks where its lanes stand, and whose broker does not answer it.
+ASKS = """
+import asyncio, os, signal, sys
+from streams.__main__ import main
+from streams.engine.transport import BatchConsumerThread
+
+async def ask(thread, partitions):
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.Event().wait()
+
+BatchConsumerThread._stands = ask
+sys.argv = ["streams", "worker"]
+main()
+"""
+
+
+def test_a_stop_in_the_middle_of_a_rebalance_ends_the_worker(kafka: Any, names: Any, tmp_path: Path) -> None:
+    """What the rebalance still asks of the consumer is given up, and the group is left in good order."""
+    topics = Names(kafka.bootstrap, names.app_id, names.prefix, 4)
+    with Cluster(topics, tmp_path) as cluster:
+        cluster.create_topics()
+        worker = cluster.worker("w0")
+        own = {"TRACKER_DATA_DIR": str(worker.data_dir), "TRACKER_WEB_PORT": str(worker.port)}
+
+        done = subprocess.run(
+            [sys.executable, "-c", ASKS],
+            cwd=CHECKOUT,
+            env={**os.environ, **worker.environment, **own},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
