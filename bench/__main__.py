@@ -122,7 +122,7 @@ def due_alone(json_path: Path | None, messages: int, rate: int, seconds: float) 
 @bench.command("webhooks")
 @click.option("--callbacks", type=click.IntRange(1_000), default=300_000, show_default=True)
 @click.option("--rounds", "round_count", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--per-second", type=click.IntRange(0), default=1_600, show_default=True, help="0: all.")
+@click.option("--per-second", type=click.IntRange(0), default=1_520, show_default=True, help="0: all.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Beside bad receivers.")
 @click.pass_obj
 def webhooks_alone(

@@ -10,7 +10,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +61,19 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="delivery-tracker-bench-"))
         say(f"filling {count:,} callbacks, 1 of {rounds + 1} times")
         fill_topics(url, bare, callbacks(count, "adjacent"))
-        wanted: Sequence[Route] = ROUTES
+        wanted: Mapping[Route, Sequence[str]] = {route: [*EVENTS.values()] for route in ROUTES}
         if per_s is not None:
             pace = drained(url, same_topics(bare, "pace"), Path(name) / "pace", count)["per_s"]
-            wanted = routes_for(per_s / (GOAL_RATIO * pace) * count, callbacks(count, "adjacent"))
+            wanted = wanted_for(per_s / (GOAL_RATIO * pace) * count, callbacks(count, "adjacent"))
             say(f"{pace:,.0f} callbacks a second; {len(wanted)} endpoints make enough webhooks")
         ports = stack.enter_context(receivers(len(wanted)))
         for place in places:
             make_topics(url, place)
             with worker(url, place, data_dir=Path(name) / place.app_id, environment=ENVIRONMENT) as process:
                 until_ready(process)
-                for port, (provider, channel) in zip(ports, wanted, strict=True):
+                for port, ((provider, channel), events) in zip(ports, wanted.items(), strict=True):
                     filters = {"providers": [provider], "channels": [channel]}
-                    register(process.url, port, events=[*EVENTS.values()], **filters)
+                    register(process.url, port, events=events, **filters)
         for number, place in enumerate(places):
             say(f"filling {count:,} callbacks, {number + 2} of {rounds + 1} times")
             fill_topics(url, place, callbacks(count, "adjacent"))
@@ -97,20 +97,24 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
     }
 
 
-def routes_for(webhooks: float, samples: Iterable[Sample]) -> list[Route]:
-    """Routes whose callbacks cause at least so many webhooks and not many more; or all."""
-    caused = Counter[Route]()
+def wanted_for(webhooks: float, samples: Iterable[Sample]) -> dict[Route, list[str]]:
+    """Which events of which routes make at least so many webhooks and hardly more; or all."""
+    caused = Counter[tuple[Route, str]]()
     for sample in samples:
         said = msgspec.json.decode(sample.value)
         if said["status"] in EVENTS:
-            caused[said["provider"], said["channel"]] += 1
-    chosen: list[Route] = []
-    for route, causes in caused.most_common():
+            caused[(said["provider"], said["channel"]), EVENTS[said["status"]]] += 1
+    chosen: dict[Route, list[str]] = {}
+    rest: tuple[Route, str] | None = None
+    for (route, event), causes in caused.most_common():
         if causes <= webhooks:
             webhooks -= causes
-            chosen.append(route)
-    rest = [route for route, _ in caused.most_common() if route not in chosen]
-    return chosen + rest[-1:] if webhooks > 0 else chosen
+            chosen.setdefault(route, []).append(event)
+        else:
+            rest = route, event
+    if webhooks > 0 and rest is not None:
+        chosen.setdefault(rest[0], []).append(rest[1])
+    return chosen
 
 
 def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
