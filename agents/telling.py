@@ -190,15 +190,20 @@ class Telling:
     def places(self, said: Iterable[Said], unit: Unit) -> list[Place | None]:
         """Return what attempts will change, read together; None for what is no attempt, or of no event."""
         places: list[Place | None] = []
-        queues, sendings = [], []
+        found: list[tuple[Attempted, Place]] = []
         for one in said:
             place = _place(one) if isinstance(one, Attempted) else None
             places.append(place)
             if place is not None and isinstance(one, Attempted):
-                queues.append(place.queue)
-                if one.number > 1:
-                    sendings.append(place.sending)
-        unit.table(self.tables.queues).load(queues)
+                found.append((one, place))
+        queues, sendings = unit.table(self.tables.queues), []
+        queues.load([place.queue for _, place in found])
+        for one, place in found:
+            if one.number > 1:
+                sendings.append(place.sending)
+            queue = queues.get(place.queue)
+            if queue is not None and len(queue.waiting) > 1:
+                sendings.append(sending_key(queue.waiting[1], one.endpoint_id))
         unit.table(self.tables.sendings).load(sendings)
         return places
 
