@@ -173,7 +173,7 @@ def request(message_id: str = "m-1", /, *, receipt: int = NOON, **said: Any) -> 
 
 @dataclass
 class Partition:
-    """One partition: its tables as bytes, and all that its units of work put out."""
+    """One partition: its tables as bytes, and all that its units of work put out; what the last one read."""
 
     number: int = 0
     partitions: int = 1
@@ -184,6 +184,7 @@ class Partition:
     offsets: Counter[str] = field(default_factory=Counter)
     told: list[tuple[bytes, str]] = field(default_factory=list)
     notes: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    reads: Counter[str] = field(default_factory=Counter)
     tables: Tables = TABLES
 
     def __post_init__(self) -> None:
@@ -210,6 +211,7 @@ class Partition:
         for offset, one in enumerate(records, start):
             one.topic, one.partition, one.offset = f"delivery.{stream}", self.number, offset
         self.offsets[stream] += len(records)
+        self.reads.clear()
         unit = Unit(self.number, self.partitions, self._read_many, self._scan_keys)
         batch = Batch(f"delivery.{stream}", self.number, start, self.offsets[stream], records)
         self.flows[stream].handle(batch, unit)
@@ -217,6 +219,7 @@ class Partition:
         return self
 
     def _read_many(self, table: TableLike[Any], keys: Sequence[bytes]) -> list[bytes | None]:
+        self.reads[table.name] += 1
         return [self.stored.get(table.name, {}).get(key) for key in keys]
 
     def _scan_keys(self, table: TableLike[Any], first: bytes, end: bytes, limit: int) -> list[bytes]:

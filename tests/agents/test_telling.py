@@ -207,6 +207,21 @@ def test_what_arrived_is_let_go_and_the_next_one_comes() -> None:
     assert {sending.state for sending in sendings(where).values()} == {"delivered"}
 
 
+def test_what_attempts_change_is_read_together() -> None:
+    """However many they are, and whatever waits behind them: one by one, reads cost ten times as much."""
+    where, messages = partition(a=Endpoint(events=["status.updated"])), [f"m-{n}" for n in range(20)]
+    where.say(*(status(name, message) for message in messages for name in ("SENT", "DELIVERED")))
+
+    where.hear(*(attempted(f"statuses-0-{2 * n}-0", message=message) for n, message in enumerate(messages)))
+
+    assert where.counts["webhook-delivered"] == 20
+    assert [waiting(where, "a", message) for message in messages[:2]] == [
+        ["statuses-0-1-0"],
+        ["statuses-0-3-0"],
+    ]
+    assert where.reads == {"webhook_queues": 1, "webhook_sendings": 1}
+
+
 def test_each_attempt_counts_once() -> None:
     """Said twice, said late, said of what nobody waits for, it changes nothing."""
     where = partition(a=Endpoint()).say(status("SENT"), status("READ"))
