@@ -192,10 +192,10 @@ class Telling:
         places: list[Place | None] = []
         found: list[tuple[Attempted, Place]] = []
         for one in said:
-            place = _place(one) if isinstance(one, Attempted) else None
-            places.append(place)
-            if place is not None and isinstance(one, Attempted):
+            place = None
+            if isinstance(one, Attempted) and (place := _place(one)) is not None:
                 found.append((one, place))
+            places.append(place)
         queues, sendings = unit.table(self.tables.queues), []
         queues.load([place.queue for _, place in found])
         for one, place in found:

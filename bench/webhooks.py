@@ -49,8 +49,8 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
     """Let workers process the same callbacks with and without endpoints that want some of their events.
 
     Args:
-        per_s: how many webhooks callbacks shall cause if lanes are as fast as they should be; endpoints are
-            one for each provider and channel, as many as that takes. None: one for each that there is.
+        per_s: how many webhooks callbacks shall cause if lanes are as fast as they should be; endpoints, one
+            for each provider and channel, want as many events as that takes. None: all that there are.
 
     Returns: medians; `lanes_ratio` of the rounds' own ratios. `sent_per_s_meanwhile` is what had come to the
         receivers when the lanes were through, by the time that they took.

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +61,7 @@ class Worker:
     port: int
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    program: Sequence[str] = ("-m", "streams", "worker")
     suspended: bool = False
 
     @property
@@ -86,7 +87,7 @@ class Worker:
             log.write(f"--- start {self.starts} {failpoint or ''}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams", "worker"],
+                [sys.executable, *self.program],
                 cwd=CHECKOUT,
                 env={**os.environ, **self.environment, **own},
                 stdin=subprocess.DEVNULL,

@@ -1,14 +1,11 @@
 """A worker that is told to stop goes by itself, whatever it is at."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cluster import CHECKOUT, Cluster
+from .cluster import Cluster
 from .logs import Names
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(120)]
@@ -34,18 +31,10 @@ def test_a_stop_in_the_middle_of_a_rebalance_ends_the_worker(kafka: Any, names: 
     with Cluster(topics, tmp_path) as cluster:
         cluster.create_topics()
         worker = cluster.worker("w0")
-        own = {"TRACKER_DATA_DIR": str(worker.data_dir), "TRACKER_WEB_PORT": str(worker.port)}
+        worker.program = ["-c", ASKS]
+        worker.start()
 
-        done = subprocess.run(
-            [sys.executable, "-c", ASKS],
-            cwd=CHECKOUT,
-            env={**os.environ, **worker.environment, **own},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        code = worker.wait(60)
 
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    assert code == 0, worker.last_words()
+    assert "Traceback" not in worker.log.read_text()
