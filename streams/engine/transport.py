@@ -157,15 +157,27 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
         self._covered.clear()
         self.lagging = frozenset(assigned)
-        try:
-            await super().on_partitions_assigned(assigned, generation_id)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Trap 26: it is the answer to what the worker asked of this thread, which stops. Handed on, it
-            # would end aiokafka's closing, and with it the thread, and the worker would wait for it for ever
-            log.info("stopping in the middle of a rebalance")
+        await self._unless_stopping(super().on_partitions_assigned(assigned, generation_id))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Have the lanes closed, unless they have ended because the worker stops."""
+        await self._unless_stopping(super().on_partitions_revoked(revoked))
+
+    async def _unless_stopping(self, told: Awaitable[None]) -> None:
+        """Wait until the worker has done what a rebalance takes, or until this thread stops.
+
+        Trap 26: what the worker asks of a thread that stops is cancelled, or is never answered. Who waited
+        for the worker then would wait for itself, or hand the cancellation on to aiokafka's closing; and the
+        worker waits for that.
+        """
+        await self.wait(told)
+
+    def close(self) -> None:
+        """Leave the consumer to its thread, which closes it when it stops.
+
+        Trap 27: Faust asks for this at a rebalance of a worker that stops, and closes the connections in the
+        worker's loop instead of theirs. libuv's loops are not made for that: now and then it ends in SIGSEGV.
+        """
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
         self._covered.update({ensure_TP(tp): offset for tp, offset in partitions.items()})

@@ -116,10 +116,11 @@ class Worker:
         self.send(signal.SIGKILL)
         self.wait(EXIT_S)
 
-    def terminate(self) -> None:
+    def terminate(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """End it as a supervisor does; it must go by itself, once it is so far as to listen."""
         listens = self.get("/live")[0] == 200
         self.send(signal.SIGTERM)
+        meanwhile()
         code = self.wait(EXIT_S)
         if code and not self.suspended and (listens or code != -signal.SIGTERM):
             raise FaultRunError(f"{self.name} exited {code} on SIGTERM\n{self.last_words()}")

@@ -5,20 +5,33 @@ from typing import Any
 
 import pytest
 
-from .cluster import READY_S, Cluster, until
+from .cluster import READY_S, Cluster, Worker, until
 from .logs import Names
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(120)]
-#: A worker whose broker does not tell it where its lanes stand, and that is busy when it gives that up: the
-#: consumer's thread is already closing when it hears of it.
-ASKS = """
+
+#: What these workers are made of, each with something that takes as long as the test needs.
+HEAD = """
 import asyncio, sys, time
+from aiokafka.client import AIOKafkaClient
 from streams.__main__ import main
+from streams.engine.hosting import StreamApp
+from streams.engine.lanes import Lanes
 from streams.engine.transactions import PartitionTransactions
 from streams.engine.transport import BatchConsumerThread
 
+def say(what):
+    print(what, file=sys.__stderr__, flush=True)
+"""
+TAIL = """
+sys.argv = ["streams", "worker"]
+main()
+"""
+#: The broker does not tell it where its lanes stand, and it is busy when it gives that up: the consumer's
+#: thread is already closing when it hears of it.
+ASKS = """
 async def ask(thread, partitions):
-    print("asks", file=sys.__stderr__, flush=True)
+    say("in a rebalance")
     await asyncio.Event().wait()
 
 async def busy(*args):
@@ -29,23 +42,82 @@ async def busy(*args):
 
 on_rebalance, PartitionTransactions.on_rebalance = PartitionTransactions.on_rebalance, busy
 BatchConsumerThread._stands = ask
-sys.argv = ["streams", "worker"]
-main()
+"""
+#: It asks where its lanes stand when the consumer's thread takes no more questions.
+ASKS_TOO_LATE = """
+async def late(transactions, *args):
+    say("in a rebalance")
+    while not transactions.consumer._thread.method_queue.should_stop:
+        await asyncio.sleep(0.01)
+    await on_rebalance(transactions, *args)
+
+on_rebalance, PartitionTransactions.on_rebalance = PartitionTransactions.on_rebalance, late
+"""
+#: Its lanes end when it has heard of a rebalance.
+WAITS = """
+rebalanced = asyncio.Event()
+
+def told(app):
+    on_rebalance(app)
+    rebalanced.set()
+
+async def wait(lanes):
+    say("stopping")
+    await rebalanced.wait()
+    await stop(lanes)
+
+async def checked(client):
+    if client._loop is not asyncio.get_running_loop():
+        say("closed in a loop of others")
+    await close(client)
+
+on_rebalance, StreamApp._on_rebalance_when_stopped = StreamApp._on_rebalance_when_stopped, told
+stop, Lanes.stop = Lanes.stop, wait
+close, AIOKafkaClient.close = AIOKafkaClient.close, checked
 """
 
 
-def test_a_stop_in_the_middle_of_a_rebalance_ends_the_worker(kafka: Any, names: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("question", [ASKS, ASKS_TOO_LATE], ids=["asked", "asked too late"])
+def test_a_stop_in_the_middle_of_a_rebalance_ends_the_worker(
+    kafka: Any, names: Any, tmp_path: Path, question: str
+) -> None:
     """What the rebalance still asks of the consumer is given up, and the group is left in good order."""
     topics = Names(kafka.bootstrap, names.app_id, names.prefix, 4)
     with Cluster(topics, tmp_path) as cluster:
         cluster.create_topics()
         worker = cluster.worker("w0")
-        worker.program = ["-c", ASKS]
+        worker.program = ["-c", HEAD + question + TAIL]
         worker.start()
-        until(
-            lambda: "asks" in worker.log.read_text() and worker.get("/live")[0] == 200, READY_S, "a question"
-        )
+        until(lambda: _says(worker, "in a rebalance"), READY_S, "a rebalance")
+        until(lambda: worker.get("/live")[0] == 200, READY_S, "a worker that listens")
 
         worker.terminate()
 
-    assert "Traceback" not in worker.log.read_text()
+    assert not _says(worker, "Traceback")
+
+
+def test_a_rebalance_in_the_middle_of_a_stop_leaves_the_consumer_to_its_thread(
+    kafka: Any, names: Any, tmp_path: Path
+) -> None:
+    """Connections are closed in the loop that they belong to, and whoever joins gets the partitions."""
+    topics = Names(kafka.bootstrap, names.app_id, names.prefix, 4)
+    with Cluster(topics, tmp_path) as cluster:
+        cluster.create_topics()
+        leaving, joining = cluster.worker("w0"), cluster.worker("w1")
+        leaving.program = ["-c", HEAD + WAITS + TAIL]
+        leaving.start()
+        cluster.await_ready(leaving)
+
+        def join() -> None:
+            until(lambda: _says(leaving, "stopping"), READY_S, "a worker that stops")
+            joining.start()
+
+        leaving.terminate(meanwhile=join)
+        cluster.await_ready(joining)
+
+    assert not _says(leaving, "closed in a loop of others")
+    assert not _says(leaving, "Traceback")
+
+
+def _says(worker: Worker, what: str) -> bool:
+    return what in worker.log.read_text()
