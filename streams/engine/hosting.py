@@ -59,6 +59,8 @@ class StreamApp(faust.App):
             # compressed bytes a partition and fetch: about 2,500 callbacks under zstd
             consumer_max_fetch_size=1 << 16,
             topic_disable_leader=True,
+            # all of them are there before the app starts
+            topic_allow_declare=False,
             # 20 minutes by default: so long a worker that stops would wait for a broker that has gone
             producer_request_timeout=PRODUCE_S,
             topic_partitions=partitions,
