@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
@@ -25,6 +26,8 @@ OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "receiver": recei
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
     """Run the command that the arguments name."""
+    # RocksDB, libuv and others are native code: a crash of theirs says in which threads, and where
+    faulthandler.enable()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     for name, command in OWN.items():
         cli.add_command(command, name)

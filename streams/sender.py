@@ -7,6 +7,7 @@ however that ends: the pipe tells.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import resource
 import sys
@@ -88,6 +89,7 @@ class Sending:
 
 async def main() -> None:
     """Send what comes in by standard input until that ends."""
+    faulthandler.enable()
     settings = settings_or_exit()
     _allow_sockets()
     loop = asyncio.get_running_loop()
