@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -166,11 +166,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _unless_stopping(self, told: Awaitable[None]) -> None:
         """Wait until the worker has done what a rebalance takes, or until this thread stops.
 
-        Trap 26: what the worker asks of a thread that stops is cancelled, or is never answered. Who waited
-        for the worker then would wait for itself, or hand the cancellation on to aiokafka's closing; and the
+        Trap 26: what the worker asks of a thread that stops is cancelled, or never answered. Who waited for
+        the worker then would wait for itself, or hand the cancellation on to aiokafka's closing; and the
         worker waits for that.
         """
         await self.wait(told)
+
+    async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        """Have this thread do something; whoever asks when it stops is cancelled."""
+        if self.should_stop:
+            raise asyncio.CancelledError("the consumer's thread has stopped")
+        return await super().call_thread(fun, *args, **kwargs)
 
     def close(self) -> None:
         """Leave the consumer to its thread, which closes it when it stops.

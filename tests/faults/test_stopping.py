@@ -43,16 +43,17 @@ async def busy(*args):
 on_rebalance, PartitionTransactions.on_rebalance = PartitionTransactions.on_rebalance, busy
 BatchConsumerThread._stands = ask
 """
-#: It asks where its lanes stand when the consumer's thread takes no more questions.
-ASKS_TOO_LATE = """
-async def late(transactions, *args):
+#: It asks where its lanes stand when the consumer's thread takes no more questions, and when it has ended.
+ASKS_LATE = """
+async def late(thread, partitions):
     say("in a rebalance")
-    while not transactions.consumer._thread.method_queue.should_stop:
-        await asyncio.sleep(0.01)
-    await on_rebalance(transactions, *args)
+    while not thread.method_queue.should_stop:
+        await asyncio.sleep(0)
+    return await stands(thread, partitions)
 
-on_rebalance, PartitionTransactions.on_rebalance = PartitionTransactions.on_rebalance, late
+stands, BatchConsumerThread.stands = BatchConsumerThread.stands, late
 """
+ASKS_TOO_LATE = ASKS_LATE.replace("method_queue.should_stop", "thread_loop.is_closed()")
 #: Its lanes end when it has heard of a rebalance.
 WAITS = """
 rebalanced = asyncio.Event()
@@ -77,7 +78,7 @@ close, AIOKafkaClient.close = AIOKafkaClient.close, checked
 """
 
 
-@pytest.mark.parametrize("question", [ASKS, ASKS_TOO_LATE], ids=["asked", "asked too late"])
+@pytest.mark.parametrize("question", [ASKS, ASKS_LATE, ASKS_TOO_LATE], ids=["asked", "late", "too late"])
 def test_a_stop_in_the_middle_of_a_rebalance_ends_the_worker(
     kafka: Any, names: Any, tmp_path: Path, question: str
 ) -> None:
