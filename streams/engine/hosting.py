@@ -19,7 +19,7 @@ from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
 from streams.engine.units import Output, TableLike
 
-__all__ = ["StreamApp", "TableReader"]
+__all__ = ["StreamApp", "TableReader", "Worker"]
 
 V = TypeVar("V")
 
@@ -50,6 +50,7 @@ class StreamApp(faust.App):
             # with our transaction manager only: Faust's own producer path loses and doubles records
             processing_guarantee="exactly_once",
             Table="streams.engine.table.Table",
+            Worker="streams.engine.hosting.Worker",
             TableManager="streams.engine.recovery.BatchTableManager",
             stream_wait_empty=False,
             # batches on their way between the consumer and the lanes, which bound what waits
@@ -132,6 +133,13 @@ class StreamApp(faust.App):
         await self.lanes.stop()
         _leave_in_time()
         await super()._stop_consumer()
+
+
+class Worker(faust.Worker):
+    """Faust's worker without the second for which it sleeps when all has stopped."""
+
+    async def _sentinel_task(self) -> None:
+        """Leave: nothing is under way any more."""
 
 
 def _leave_in_time() -> None:
