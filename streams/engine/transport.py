@@ -7,6 +7,7 @@ covers is noted there, in the same step as the seek or the fetch that it describ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 from faust.exceptions import ConsistencyError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -157,20 +160,35 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
         self._covered.clear()
         self.lagging = frozenset(assigned)
-        await self._unless_stopping(super().on_partitions_assigned(assigned, generation_id))
+        await super().on_partitions_assigned(assigned, generation_id)
 
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Have the lanes closed, unless they have ended because the worker stops."""
-        await self._unless_stopping(super().on_partitions_revoked(revoked))
+    async def on_thread_stop(self) -> None:
+        """Leave the group, be it in the middle of a rebalance.
 
-    async def _unless_stopping(self, told: Awaitable[None]) -> None:
-        """Wait until the worker has done what a rebalance takes, or until this thread stops.
-
-        Trap 26: what the worker asks of a thread that stops is cancelled, or never answered. Who waited for
-        the worker then would wait for itself, or hand the cancellation on to aiokafka's closing; and the
-        worker waits for that.
+        Trap 26: aiokafka ends a rebalance before it leaves. But what the worker does about one may be to ask
+        this thread, and the broker may wait for a member that has died until its session is over.
         """
-        await self.wait(told)
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            await self._leave_rebalance(self._consumer)
+        await super().on_thread_stop()
+
+    async def _leave_rebalance(self, consumer: AIOKafkaConsumer) -> None:
+        coordinator = consumer._coordinator
+        coordinator._coordination_task.cancel()
+        await asyncio.wait([coordinator._coordination_task])
+        is_rebalancing = coordinator._heartbeat_task is None and coordinator.member_id
+        if is_rebalancing and coordinator.coordinator_id is not None:
+            # aiokafka would not leave what it has not joined, though the broker counts on it already, and the
+            # broker answers nothing else on the coordinator's connection while it holds a request to join
+            request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            with contextlib.suppress(KafkaError):
+                await consumer._client.send(coordinator.coordinator_id, request)
+            coordinator.reset_generation()
+
+    def _crash(self, reason: BaseException) -> None:
+        """Take note in this thread's own loop that the app has crashed (trap 27)."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self.thread_loop.call_soon_threadsafe(super()._crash, reason)
 
     async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         """Have this thread do something; whoever asks when it stops is cancelled."""

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 RESTART_S = 1.0
 #: Names that are looked up at a time, half of them in fact.
 LOOKUPS = 512
-#: How long a sender may take to end that has closed its output, seconds.
-END_S = 5.0
+#: How long a sender may take to end that is not asked or does not answer any more, seconds.
+END_S = 1.0
 
 
 class Courier:
@@ -87,7 +87,8 @@ class Courier:
                 self._process = None
                 process.stdin.close()
                 self._lost()
-            code = await _ended(process)
+                # also when cancelled: nobody else would wait for it
+                code = await _ended(process)
             log.error("the sender of webhooks ended with %s; another is started", code)
             await asyncio.sleep(RESTART_S)
 

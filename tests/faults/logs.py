@@ -177,6 +177,13 @@ def ends(names: Names, topics: tuple[str, ...], isolation: IsolationLevel) -> di
     return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
+def members(names: Names) -> int:
+    """Return how many members the group has, as its coordinator counts them."""
+    admin = AdminClient({"bootstrap.servers": names.bootstrap, "log_level": 4})
+    (asked,) = admin.describe_consumer_groups([names.app_id], request_timeout=TIMEOUT_S).values()
+    return len(asked.result().members)
+
+
 def hanging(names: Names) -> list[str]:
     """Return the partitions of which a part is hidden by a transaction that nobody ended."""
     stable = ends(names, names.all, IsolationLevel.READ_COMMITTED)

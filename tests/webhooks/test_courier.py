@@ -12,7 +12,10 @@ from streams.webhooks.jobs import Done
 
 
 async def test_a_sender_that_hangs_is_ended_and_another_is_started() -> None:
-    """Even one that is stopped and would end by nothing else; that it had ended is said once."""
+    """Even one that is stopped and would end by nothing else; that it had ended is said once.
+
+    Who has a sender does not leave it behind.
+    """
     lost = asyncio.Queue[None]()
 
     def told(results: list[Done]) -> None:
@@ -30,9 +33,10 @@ async def test_a_sender_that_hangs_is_ended_and_another_is_started() -> None:
         courier.end()
         second = await _there(courier)
         running.cancel()
+        await asyncio.wait([running])
 
         assert second.pid != first.pid
-        assert await second.wait() == 0
+        assert second.returncode == 0
 
 
 async def _there(courier: Courier) -> Process:
