@@ -13,11 +13,11 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from streams.domain.delivery import Delivery
+from streams.domain.delivery import Delivery, Webhook
 from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, heard
 from streams.domain.placement import partition_of
 from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
-from streams.domain.routing import Route, Routing, own_routes
+from streams.domain.routing import Kind, Route, Routing, own_routes
 from streams.domain.statuses import Status
 from streams.domain.times import iso
 from streams.domain.webhooks import (
@@ -53,6 +53,9 @@ They are told its group and key, and `Standing`.
 Standing: TypeAlias = tuple[Queue, Told | None] | None
 """A queue, and its first if that is at hand; None: nothing waits there any more."""
 
+Wait: TypeAlias = tuple[bytes, bytes, bytes, Told, Endpoint | None]
+"""A queue's key, its group, an event's key, the event, where to."""
+
 STEP: Final = 200
 MOST_LET_GO: Final = 5_000
 """Events whose webhooks a unit lets go of."""
@@ -61,8 +64,12 @@ HEARD_EVERY_MS: Final = 1_000
 """How often it is told at most how an endpoint fares."""
 
 
-class Waits(list[tuple[bytes, bytes, bytes, Told, Endpoint | None]]):
-    """What a unit lets wait, in order: a queue's key, its group, an event's key, the event, where to."""
+class Tells(list[tuple[bytes, Kind, str, str, bytes, int, Sequence[Webhook] | None]]):
+    """What a unit has to tell, in order.
+
+    Of an event its key, its kind, its message's id, when it occurred, its data, when its record came, ms, and
+    where its message's own request wants it to go.
+    """
 
 
 class Place(NamedTuple):
@@ -118,52 +125,54 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        routes: Sequence[Route] = self.routing.routes[
-            event.type, reached, delivery.tenant, delivery.channel, delivery.provider
-        ]
-        if delivery.request is not None and delivery.request.webhooks is not None:
-            routes = (*routes, *own_routes(delivery.request.webhooks, event.type, reached))
-        if routes:
-            if len(value) > MOST_BODY_BYTES - ROOM:
-                value = encode(_without_report(event))
-            self.keep(key, event.type, event.message_id, event.occurred_at, value, at, routes, unit)
+        request = delivery.request
+        kind = event.type, reached, delivery.tenant, delivery.channel, delivery.provider
+        if len(value) > MOST_BODY_BYTES - ROOM:
+            value = encode(_without_report(event))
+        own = None if request is None else request.webhooks
+        told = key, kind, event.message_id, event.occurred_at, value, at, own
+        unit.gathered(Tells, self._tell_all).append(told)
 
     def tell_of_provider(self, key: bytes, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
         """Keep that an event of a provider is to be told, if it is."""
-        if routes := self.routing.routes[event.type, None, None, None, event.provider]:
-            self.keep(key, event.type, event.provider, event.occurred_at, value, at, routes, unit)
+        kind = event.type, None, None, None, event.provider
+        told = key, kind, event.provider, event.occurred_at, value, at, None
+        unit.gathered(Tells, self._tell_all).append(told)
 
-    def keep(
-        self,
-        key: bytes,
-        type_: str,
-        message_id: str,
-        occurred_at: str,
-        data: bytes,
-        at: int,
-        routes: Sequence[Route],
-        unit: Unit,
-    ) -> None:
-        """Keep what is told to whom, behind what is told to them of the same message before."""
-        # as `encode` would have it, but the data are encoded already; nothing in type or time needs escaping
-        body = b'{"type":"%s","timestamp":"%s","data":%s}' % (type_.encode(), occurred_at.encode(), data)
-        ids = [route.endpoint_id for route in routes]
-        told = Told(1, message_id, type_, at, ids, body)
-        unit.table(self.tables.events).put(key, told)
-        waits = unit.gathered(Waits, self._enqueue_all)
-        for endpoint_id, group, endpoint in routes:
-            waits.append((queue_key(endpoint_id, message_id), group, key, told, endpoint))
+    def _tell_all(self, tells: Tells, unit: Unit) -> Iterator[None]:
+        """Let all wait that a unit has to tell, behind what waits of the same messages.
 
-    def _enqueue_all(self, waits: Waits, unit: Unit) -> Iterator[None]:
-        """Let all that a unit tells wait: queues are read together, which costs a tenth of one by one."""
+        Together, for it is little beside the callbacks that it comes from: one by one each would find that
+        its code and data have left the processor's caches. Queues that are read together cost a tenth.
+        """
+        routes_of, events = self.routing.routes, unit.table(self.tables.events)
+        waits: list[Wait] = []
+        for key, kind, message_id, occurred_at, data, at, own in tells:
+            type_, reached, _, _, _ = kind
+            routes: Sequence[Route] = routes_of[kind]
+            if own is not None:
+                routes = (*routes, *own_routes(own, type_, reached))
+            if not routes:
+                continue
+            # as `encode` would have it, but the data are encoded already; type and time need no escaping
+            parts = type_.encode(), occurred_at.encode(), data
+            body = b'{"type":"%s","timestamp":"%s","data":%s}' % parts
+            told = Told(1, message_id, type_, at, [route.endpoint_id for route in routes], body)
+            events.put(key, told)
+            for endpoint_id, group, endpoint in routes:
+                waits.append((queue_key(endpoint_id, message_id), group, key, told, endpoint))
+            if len(waits) >= STEP:
+                self._enqueue_all(waits, unit)
+                waits.clear()
+                yield
+        self._enqueue_all(waits, unit)
+
+    def _enqueue_all(self, waits: Sequence[Wait], unit: Unit) -> None:
         queues = unit.table(self.tables.queues)
-        for begin in range(0, len(waits), STEP):
-            some = waits[begin : begin + STEP]
-            queues.load([key for key, *_ in some])
-            for key, group, event, told, endpoint in some:
-                self._enqueue(queues, key, group, event, told, told.at, endpoint, unit)
-            unit.settle()
-            yield
+        queues.load([key for key, *_ in waits])
+        for key, group, event, told, endpoint in waits:
+            self._enqueue(queues, key, group, event, told, told.at, endpoint, unit)
+        unit.settle()
 
     def _enqueue(
         self,
