@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 FETCH_WAIT_MS = 20
 #: How long to wait when no partition may be polled, seconds.
 FULL_S = 0.005
+#: How long the broker may take to hear that a worker leaves in the middle of a rebalance, seconds.
+LEAVE_S = 3.0
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
 
@@ -174,15 +176,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _leave_rebalance(self, consumer: AIOKafkaConsumer) -> None:
         coordinator = consumer._coordinator
-        coordinator._coordination_task.cancel()
-        await asyncio.wait([coordinator._coordination_task])
+        while not coordinator._coordination_task.done():
+            # more than once, for it hands the first on to a task of its own that it happens to wait for
+            coordinator._coordination_task.cancel()
+            await asyncio.wait([coordinator._coordination_task], timeout=0.1)
         is_rebalancing = coordinator._heartbeat_task is None and coordinator.member_id
         if is_rebalancing and coordinator.coordinator_id is not None:
             # aiokafka would not leave what it has not joined, though the broker counts on it already, and the
             # broker answers nothing else on the coordinator's connection while it holds a request to join
             request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
-            with contextlib.suppress(KafkaError):
-                await consumer._client.send(coordinator.coordinator_id, request)
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await consumer._client.send(coordinator.coordinator_id, request)
             coordinator.reset_generation()
 
     def _crash(self, reason: BaseException) -> None:

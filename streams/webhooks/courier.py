@@ -103,8 +103,11 @@ class Courier:
 async def _ended(process: asyncio.subprocess.Process) -> int:
     """Return the exit code of a process that should end, and see that it does."""
     try:
-        async with asyncio.timeout(END_S):
-            return await process.wait()
-    except TimeoutError:
-        process.kill()
-        return await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    return await process.wait()

@@ -148,7 +148,7 @@ def test_a_stop_does_not_wait_for_members_that_do_not_answer(kafka: Any, names: 
     assert not _says(new, "Traceback")
 
 
-def test_a_crash_is_told_to_each_loop_in_its_own_thread(kafka: Any, names: Any, tmp_path: Path) -> None:
+def test_a_crash_is_told_to_the_consumer_in_its_own_thread(kafka: Any, names: Any, tmp_path: Path) -> None:
     """In its debug mode uvloop says what it cannot be asked by another thread."""
     with _cluster(kafka, names, tmp_path) as cluster:
         worker = cluster.worker("w0")

@@ -36,7 +36,7 @@ async def test_a_sender_that_hangs_is_ended_and_another_is_started() -> None:
         await asyncio.wait([running])
 
         assert second.pid != first.pid
-        assert second.returncode == 0
+        assert second.returncode is not None
 
 
 async def _there(courier: Courier) -> Process:
