@@ -36,7 +36,7 @@ FETCH_WAIT_MS = 20
 #: How long to wait when no partition may be polled, seconds.
 FULL_S = 0.005
 #: How long the broker may take to hear that a worker leaves in the middle of a rebalance, seconds.
-LEAVE_S = 3.0
+GOODBYE_S = 3.0
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
 
@@ -186,7 +186,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             # broker answers nothing else on the coordinator's connection while it holds a request to join
             request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
             with contextlib.suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(LEAVE_S):
+                async with asyncio.timeout(GOODBYE_S):
                     await consumer._client.send(coordinator.coordinator_id, request)
             coordinator.reset_generation()
 

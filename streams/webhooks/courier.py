@@ -55,8 +55,7 @@ class Courier:
     def end(self) -> None:
         """End the sender, which does not answer; another is started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            _kill(self._process)
 
     async def run(self) -> None:
         """Keep a sender, once it is wanted, until cancelled."""
@@ -107,7 +106,11 @@ async def _ended(process: asyncio.subprocess.Process) -> int:
             async with asyncio.timeout(END_S):
                 await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        _kill(process)
     return await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process at once, if it has not ended."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
