@@ -1,8 +1,11 @@
-"""Who is told when: what is due goes to the sender, side by side only so much of each endpoint.
+"""Who is told when: what is due is sent, side by side only so much of each endpoint.
 
 The tables say what is due; here is only known what is under way. What came of it is a record that the lane
 of the message applies, and until it has, the queue stays as it was and must not be sent once more. So nothing
 that is lost here is lost: whoever has the partition next reads it anew.
+
+The tables are a worker's, in another process. It says how they change, and answers what it is asked; both
+come here in the order in which they became so, so an answer is as true as a look into the tables.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from agents.waiting import Waiting
@@ -21,7 +25,6 @@ from streams.domain.endpoints import MOST_TIMEOUT_MS, Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
 from streams.domain.webhooks import (
-    GROUP_BYTES,
     OWN,
     Abandon,
     Attempted,
@@ -31,14 +34,11 @@ from streams.domain.webhooks import (
     owner_of,
     queue_names,
 )
-from streams.engine.reading import Reader
-from streams.engine.units import NO_HEADERS, Output
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
-from tables.formats import FRESH, RETRY, queues_end
-from tables.webhooks import WebhookTables
+from streams.webhooks.pipe import Answer, Due, Firsts, Groups, Listed, Look, Read, Waits
 
-__all__ = ["Dispatcher", "Pace", "Post"]
+__all__ = ["Dispatcher", "Pace", "Post", "Worker"]
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,37 @@ Records wait for longer than that, and lanes notice how often something is done 
 Place = tuple[int, bytes]
 
 
+Asked = Groups | Look | Read
+
+
+class Worker(Protocol):
+    """Whose partitions these are, as far as it has said.
+
+    Attributes:
+        partitions: how many there are in all.
+        held: those that it holds.
+        generation: changes whenever they may have been elsewhere.
+        is_busy: whether its lanes lag behind their inputs.
+    """
+
+    partitions: int
+    held: frozenset[int]
+    generation: int
+    is_busy: bool
+
+    def stand(self, partition: int) -> int:
+        """Return up to which offset of a partition all is applied that came of attempts."""
+
+    def ask(self, question: Asked) -> None:
+        """Ask; the answer is told to `Dispatcher.found`, in order with all else that it says."""
+
+    async def produce(self, partition: int, records: list[tuple[bytes, bytes]]) -> int:
+        """Have records produced to a partition of the topic of webhooks; return the last one's offset."""
+
+
 class Post(Protocol):
     """Who makes attempts."""
 
-    @property
-    def is_there(self) -> bool: ...  # noqa: D102
     def post(self, jobs: list[Job]) -> None: ...  # noqa: D102
     def end(self) -> None: ...  # noqa: D102
 
@@ -180,28 +206,20 @@ class Flight:
 
 @dataclass
 class Dispatcher:
-    """Hands to the sender what is due in the partitions that this worker holds.
+    """Has sent what is due in the partitions that a worker holds.
 
     Attributes:
-        produce: produces to a partition of the topic of webhooks; returns the last record's offset.
-        stand: says up to which offset of that topic's partition all is applied.
+        routing: the endpoints, as they are known here.
         now: what time it is, ms.
         chance: from 0 up to 1, evenly.
-        generation: changes whenever partitions may have been elsewhere.
-        is_busy: says whether lanes lag behind their inputs.
         pause: waits for so many seconds.
     """
 
-    reader: Reader
-    tables: WebhookTables
+    worker: Worker
     routing: Routing
     post: Post
-    produce: Callable[[int, list[Output]], Awaitable[int]]
-    stand: Callable[[int], int]
     now: Callable[[], int]
     chance: Callable[[], float]
-    generation: Callable[[], int] = lambda: 0
-    is_busy: Callable[[], bool] = lambda: False
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _places: dict[Place, Waiting] = field(default_factory=dict)
     _dirty: dict[Place, None] = field(default_factory=dict)
@@ -215,6 +233,10 @@ class Dispatcher:
     _agains: deque[tuple[int, Flight]] = field(default_factory=deque)
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
+    # what the worker was asked, by number, and who wants to hear the answer
+    _asked: dict[int, Callable[[Any], None]] = field(default_factory=dict)
+    # how many have begun of which it is asked what they are
+    _reading: int = 0
     # by partition, queues that are not sent now: what came of them is not applied yet
     _busy: dict[int, dict[bytes, Flight]] = field(default_factory=lambda: defaultdict(dict))
     _stands: dict[int, int] = field(default_factory=dict)
@@ -239,25 +261,23 @@ class Dispatcher:
             self._woken.clear()
             self.step()
             # what comes meanwhile is dispatched together
-            await self.pause(BUSY_GATHER_S if self.is_busy() else GATHER_S)
+            await self.pause(BUSY_GATHER_S if self.worker.is_busy else GATHER_S)
 
     def _idle_s(self) -> float:
         next_at = self._wakes[0][0] if self._wakes else None
         return LOOK_S if next_at is None else min(LOOK_S, max(0, next_at - self.now()) / 1000)
 
-    def note(self, partition: int, due: Mapping[Hashable, Any]) -> None:
-        """Take how queues of a partition stand now (`DUE`)."""
+    def note(self, partition: int, due: Iterable[Due]) -> None:
+        """Take how queues of a partition stand now."""
         self._release(partition)
         known, busy = self._known, self._busy[partition]
-        found: Any
-        for found, standing in due.items():
-            group, key = found
-            if standing is None or standing[1] is None:
+        for group, key, queue, told in due:
+            if queue is None or told is None:
                 known.pop((partition, key), None)
             else:
-                known[partition, key] = standing
-            if standing is not None:
-                self._take(partition, group, key, standing[0], busy)
+                known[partition, key] = queue, told
+            if queue is not None:
+                self._take(partition, group, key, queue, busy)
         while len(known) > MOST_KNOWN:
             known.popitem(last=False)
         self._woken.set()
@@ -298,16 +318,31 @@ class Dispatcher:
         self._forget_idle(now)
         self._end_who_hangs(now)
         self._wake_up(now)
-        if not self._dirty or not self.post.is_there:
+        if not self._dirty:
             return
         places, self._dirty = list(self._dirty), {}
         chosen: dict[int, list[Flight]] = defaultdict(list)
         for place in places:
             if place[0] in self._held and place in self._places:
                 chosen[place[0]] += self._choose(place, self._places[place], now)
-        jobs = [job for partition, flights in chosen.items() for job in self._jobs(partition, flights, now)]
+        self._post(
+            [job for partition, flights in chosen.items() for job in self._jobs(partition, flights, now)]
+        )
+
+    def _post(self, jobs: list[Job]) -> None:
         if jobs:
             self.post.post(jobs)
+
+    def _ask(self, question: Asked, then: Callable[[Any], None]) -> None:
+        self._numbers += 1
+        question.number = self._numbers
+        self._asked[self._numbers] = then
+        self.worker.ask(question)
+
+    def found(self, answer: Answer) -> None:
+        """Take what the worker answered."""
+        self._asked.pop(answer.number)(answer)
+        self._woken.set()
 
     def _wake_up(self, now: int) -> None:
         """Look where something is due by now."""
@@ -344,7 +379,7 @@ class Dispatcher:
 
     def _follow_the_group(self) -> None:
         """Begin with the partitions that have come, and let go of those that went."""
-        held, generation = self.reader.held(), self.generation()
+        held, generation = self.worker.held, self.worker.generation
         if generation != self._generation:
             # a partition that went and came back may have been elsewhere
             self._held, self._generation = frozenset(), generation
@@ -362,21 +397,21 @@ class Dispatcher:
             for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
                     self._busy[partition][flight.key] = flight
-            for group in self._groups(partition):
-                self._place(partition, group).begin_anew()
-                self._dirty[partition, group] = None
+            self._ask(Groups(0, partition), partial(self._begin, partition))
         self._held = held
 
-    def _groups(self, partition: int) -> set[bytes]:
-        """Return what waits for whom: from each group to the next, not over all that waits."""
-        groups: set[bytes] = set()
-        for kind in (FRESH, RETRY):
-            after: bytes | None = None
-            while found := self.reader.scan_index(self.tables.queues, partition, kind, 1, after):
-                group = found[0][0][1 : 1 + GROUP_BYTES]
-                groups.add(group)
-                after = queues_end(kind, group)
-        return groups
+    def _begin(self, partition: int, answer: Waits) -> None:
+        """Look at all that waits in a partition."""
+        if partition not in self._held:
+            return
+        if answer.groups is None:
+            # the worker has it no longer, and says so soon; or it is asked again
+            self._held -= {partition}
+            return
+        known = [group for place, group in self._places if place == partition]
+        for group in {*answer.groups, *known}:
+            self._place(partition, group).begin_anew()
+            self._dirty[partition, group] = None
 
     def _choose(self, place: Place, waiting: Waiting, now: int) -> Iterator[Flight]:
         """Yield what may be begun in a place, as far as there is room."""
@@ -403,14 +438,19 @@ class Dispatcher:
 
     def _refill(self, place: Place, waiting: Waiting, now: int) -> bool:
         """Look for what else is due in a place, and see that what is due later is looked for then."""
-        partition, queues = place[0], self.tables.queues
-        is_any = waiting.refill(
-            lambda first, end, limit: self.reader.listings(queues, partition, first, end).take(limit),
-            self._busy[partition],
-            now,
-        )
+        is_any = waiting.refill(self._busy[place[0]], now)
+        if not is_any and not waiting.is_looked_up and (look := waiting.unknown(place[0], now)) is not None:
+            waiting.is_looked_up = True
+            self._ask(look, partial(self._looked_up, place, waiting, look))
         self._wake_when_due(place, waiting)
         return is_any
+
+    def _looked_up(self, place: Place, waiting: Waiting, asked: Look, answer: Listed) -> None:
+        """Take what the index lists of a place."""
+        waiting.is_looked_up = False
+        if answer.retries is not None:
+            waiting.found(asked, answer, self._busy[place[0]])
+        self._dirty[place] = None
 
     def _room(self, place: Place, waiting: Waiting, key: bytes, now: int) -> int:
         """Return how many attempts can begin; if none can, see that it is asked again when that changes.
@@ -428,7 +468,7 @@ class Dispatcher:
         elif not endpoint_id.startswith(OWN) and not self._is_gone(endpoint_id, now):
             self._wake(place, waiting, now + UNKNOWN_MS)
             return 0
-        if len(self._flights) >= MOST_UNDER_WAY:
+        if len(self._flights) + self._reading >= MOST_UNDER_WAY:
             self._dirty[place] = None
             return 0
         pace = self._paces[place[1]]
@@ -440,9 +480,50 @@ class Dispatcher:
         return room
 
     def _jobs(self, partition: int, flights: list[Flight], now: int) -> Iterator[Job]:
-        """Make jobs of the firsts of queues."""
+        """Make jobs of the firsts of queues; what is not known is asked for together."""
+        known: list[tuple[Flight, Queue, Told | None]] = []
+        unknown: list[Flight] = []
+        for flight in flights:
+            standing = self._known.pop((partition, flight.key), None)
+            if standing is None:
+                unknown.append(flight)
+            else:
+                known.append((flight, *standing))
+        if unknown:
+            self._reading += len(unknown)
+            asked = Read(0, partition, [flight.key for flight in unknown])
+            self._ask(asked, partial(self._read, partition, unknown))
+        return self._jobs_of(partition, known, now)
+
+    def _read(self, partition: int, flights: list[Flight], answer: Firsts) -> None:
+        """Have sent what was not known of flights that have begun."""
+        self._reading -= len(flights)
+        now, busy = self.now(), self._busy[partition]
+        due: list[tuple[Flight, Queue, Told | None]] = []
+        for number, flight in enumerate(flights):
+            if busy.get(flight.key) is not flight:
+                # its partition went meanwhile
+                self._give_back(flight)
+                continue
+            queue, told = (None, None) if answer.rows is None else answer.rows[number]
+            if queue is not None and (queue.is_fresh or queue.due_at <= now):
+                due.append((flight, queue, told))
+                continue
+            self._give_back(flight)
+            if answer.rows is None:
+                self._again(flight)
+                continue
+            del busy[flight.key]
+            if queue is not None:
+                self._wait(partition, flight.key, queue)
+        self._post(list(self._jobs_of(partition, due, now)))
+
+    def _jobs_of(
+        self, partition: int, firsts: Iterable[tuple[Flight, Queue, Told | None]], now: int
+    ) -> Iterator[Job]:
+        """Make jobs of the firsts of queues that are due."""
         abandoned: list[Flight] = []
-        for flight, queue, told in self._firsts(partition, flights, now):
+        for flight, queue, told in firsts:
             endpoint_id, message_id = queue_names(flight.key)
             endpoint = queue.endpoint or self.routing.endpoints.get(endpoint_id)
             if endpoint is None:
@@ -465,33 +546,6 @@ class Dispatcher:
         if abandoned:
             self._say(partition, abandoned)
 
-    def _firsts(
-        self, partition: int, flights: list[Flight], now: int
-    ) -> Iterator[tuple[Flight, Queue, Told | None]]:
-        """Yield queues that are due and their firsts; what is not known is read together."""
-        unknown: list[Flight] = []
-        for flight in flights:
-            known = self._known.pop((partition, flight.key), None)
-            if known is None:
-                unknown.append(flight)
-            else:
-                yield flight, *known
-        if not unknown:
-            return
-        queues = self.reader.get_many(self.tables.queues, partition, [flight.key for flight in unknown])
-        due: list[tuple[Flight, Queue]] = []
-        for flight, queue in zip(unknown, queues, strict=True):
-            if queue is not None and (queue.is_fresh or queue.due_at <= now):
-                due.append((flight, queue))
-                continue
-            del self._busy[partition][flight.key]
-            self._give_back(flight)
-            if queue is not None:
-                self._wait(partition, flight.key, queue)
-        firsts = self.reader.get_many(self.tables.events, partition, [queue.waiting[0] for _, queue in due])
-        for (flight, queue), told in zip(due, firsts, strict=True):
-            yield flight, queue, told
-
     def _give_back(self, flight: Flight) -> None:
         """Take note that no attempt is made: there is room for another, wherever that waits."""
         self._paces[flight.group].took_back()
@@ -501,7 +555,7 @@ class Dispatcher:
         """Return this worker's part of an endpoint's rate: that of its partitions."""
         if endpoint.rate is None:
             return None
-        return endpoint.rate * len(self._held) / self.reader.partitions
+        return endpoint.rate * len(self._held) / self.worker.partitions
 
     def _wait(self, partition: int, key: bytes, queue: Queue) -> None:
         """Look at a queue that was tried when it is due again."""
@@ -540,14 +594,6 @@ class Dispatcher:
         for partition, flights in ended.items():
             self._say(partition, flights)
 
-    def lost(self) -> None:
-        """Forget what is under way: nobody will tell what came of it."""
-        flights, self._flights = list(self._flights.values()), {}
-        for flight in flights:
-            self._paces[flight.group].under_way -= 1
-            self._again(flight)
-        self._open({flight.group for flight in flights})
-
     def _open(self, groups: set[bytes]) -> None:
         """Look at what waits for endpoints that have room: not always first in the same partition."""
         self._turn += 1
@@ -582,20 +628,20 @@ class Dispatcher:
             await self._moment_to_tell()
             # they wait until they are told: partitions may change meanwhile
             flights = waiting.copy()
-            records: list[Output] = [
-                (flight.said.message_id.encode(), encode(flight.said), NO_HEADERS, None)
+            records = [
+                (flight.said.message_id.encode(), encode(flight.said))
                 for flight in flights
                 if flight.said is not None
             ]
             try:
-                offset = await self.produce(partition, records)
+                offset = await self.worker.produce(partition, records)
             except Exception as error:
                 # whatever it was, the queues are as they were and can be sent again
                 log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
                 for flight in flights:
                     self._again(flight)
             else:
-                is_applied = self.stand(partition) > offset
+                is_applied = self.worker.stand(partition) > offset
                 for flight in flights:
                     flight.offset = offset
                     # how it stands may have been heard before partitions changed, and been forgotten then
@@ -607,12 +653,12 @@ class Dispatcher:
 
     async def _moment_to_tell(self) -> None:
         """Wait until it is time to produce: the same time for all partitions, so that one request has all."""
-        every = BUSY_TELL_S if self.is_busy() else TELL_S
+        every = BUSY_TELL_S if self.worker.is_busy else TELL_S
         await self.pause(every - asyncio.get_running_loop().time() % every)
 
     def _release(self, partition: int) -> None:
         """Let go of what is applied."""
-        stand = self.stand(partition)
+        stand = self.worker.stand(partition)
         if stand != self._stands.get(partition):
             self._stands[partition] = stand
             flights = self._busy[partition].values()

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streams.domain.webhooks import Queue
+from streams.webhooks.pipe import Listed, Look
 from tables.formats import FRESH, RETRY, listed_at, queue_listing, queues_end, retry_listing
 
-__all__ = ["LATER", "PAGE", "Waiting"]
+__all__ = ["LATER", "PAGE", "Waiting", "looked_up"]
 
 PAGE: Final = 1_000
 """Queues of an endpoint and partition that are known to be due; others are looked for when these are done."""
@@ -32,7 +33,8 @@ Lister = Callable[[bytes, bytes, int], list[tuple[bytes, bytes]]]
 class Waiting:
     """What waits for one endpoint in one partition.
 
-    All of it is known but what is listed from `fresh_from` and `retries_from` on.
+    All of it is known but what is listed from `fresh_from` and `retries_from` on. What is heard while the
+    index is being looked up comes in the order in which it became so, be it before the answer or after it.
 
     Attributes:
         keys: of queues that are due, in order.
@@ -40,6 +42,7 @@ class Waiting:
         fresh_from: where in the index others may be that were not tried yet; None: nowhere.
         retries_from: where others may be that were.
         wakes_at: when to look here again, ms.
+        is_looked_up: whether the index has been asked and has not answered.
     """
 
     group: bytes
@@ -48,6 +51,7 @@ class Waiting:
     fresh_from: bytes | None = None
     retries_from: bytes | None = None
     wakes_at: int | None = None
+    is_looked_up: bool = False
 
     def begin_anew(self) -> None:
         """Know nothing any more: all that waits is found in the index."""
@@ -74,40 +78,58 @@ class Waiting:
             self.later = heapq.nsmallest(LATER + 1, self.later)
             self.retries_from = retry_listing(self.group, *self.later.pop())
 
-    def refill(self, index: Lister, busy: Container[bytes], now: int) -> bool:
-        """Find what is due, if nothing is known to be; False if there is nothing.
+    def refill(self, busy: Container[bytes], now: int) -> bool:
+        """Have what is due of what is known; False if that is nothing.
 
         Args:
             busy: queues that need not be found: it will be heard how they stand.
         """
-        self._find_retries(index, busy, now)
-        keys, end = self.keys, queues_end(FRESH, self.group)
-        while self.fresh_from is not None:
-            found = index(self.fresh_from, end, PAGE)
-            self.fresh_from = _behind(found) if len(found) == PAGE else None
-            keys.extend(key for _, key in found if key not in busy)
-            if keys:  # be they retries: neither kind makes the other wait
-                break
-        return bool(keys)
+        while self.later and self.later[0][0] <= now and len(self.keys) < PAGE:
+            _, key = heapq.heappop(self.later)
+            if key not in busy:
+                self.keys.append(key)
+        return bool(self.keys)
 
-    def _find_retries(self, index: Lister, busy: Container[bytes], now: int) -> None:
-        keys, end = self.keys, queues_end(RETRY, self.group)
-        while len(keys) < PAGE:
-            while self.later and self.later[0][0] <= now:
-                _, key = heapq.heappop(self.later)
-                if key not in busy:
-                    keys.append(key)
-            if self.later or self.retries_from is None:
-                return
-            found = index(self.retries_from, end, LATER)
-            self.retries_from = _behind(found) if len(found) == LATER else None
-            # in the order of the index, so it is a heap
-            self.later = [(listed_at(entry), key) for entry, key in found]
+    def unknown(self, partition: int, now: int) -> Look | None:
+        """Return what to ask the index when nothing is known to be due; None: nothing else waits there."""
+        retries_from = None if self.later else self.retries_from
+        if retries_from is None and self.fresh_from is None:
+            return None
+        # both, so that neither kind makes the other wait
+        return Look(0, partition, self.group, now, retries_from, self.fresh_from)
+
+    def found(self, asked: Look, listed: Listed, busy: Container[bytes]) -> None:
+        """Take what the index answered, unless what was asked is known otherwise by now."""
+        if asked.retries_from is not None and asked.retries_from == self.retries_from:
+            self.retries_from = listed.retries_from
+            for entry, key in listed.retries or ():
+                heapq.heappush(self.later, (listed_at(entry), key))
+        if asked.fresh_from is not None and asked.fresh_from == self.fresh_from:
+            self.fresh_from = listed.fresh_from
+            self.refill(busy, asked.now)
+            self.keys.extend(key for _, key in listed.fresh if key not in busy)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits here."""
         return not (self.keys or self.later or self.fresh_from or self.retries_from)
+
+
+def looked_up(asked: Look, index: Lister) -> Listed:
+    """Return what the index lists: what is due again and a little more, and what was not tried yet."""
+    retries: list[tuple[bytes, bytes]] = []
+    retries_from, fresh_from, fresh = asked.retries_from, asked.fresh_from, []
+    end = queues_end(RETRY, asked.group)
+    while retries_from is not None and len(retries) < PAGE:
+        found = index(retries_from, end, LATER)
+        retries += found
+        retries_from = _behind(found) if len(found) == LATER else None
+        if found and listed_at(found[-1][0]) > asked.now:
+            break
+    if fresh_from is not None:
+        fresh = index(fresh_from, queues_end(FRESH, asked.group), PAGE)
+        fresh_from = _behind(fresh) if len(fresh) == PAGE else None
+    return Listed(asked.number, retries, retries_from, fresh, fresh_from)
 
 
 def _behind(found: list[tuple[bytes, bytes]]) -> bytes:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections import Counter as Count
+from collections.abc import Mapping
 from typing import Any
 
 from faust.types import TP
 from prometheus_client import Counter, Gauge
 
-from agents.dispatching import Dispatcher
+from agents.feeding import Feed
 from agents.flows import WebhookFlow
 from agents.shared import tables, telling, topics
 from agents.telling import DUE
 from streams.app import app, lanes, lifetimes
 from streams.domain.endpoints import Endpoint
-from streams.domain.webhooks import group_of
 from streams.engine.batches import Batch
 from streams.engine.units import Output, Unit
 from streams.webhooks.courier import Courier
-from streams.webhooks.jobs import Done
 from tables.endpoints import endpoints
+
+LOOK_S = 0.1
+"""How often it is looked whether partitions have come or gone."""
 
 flow = WebhookFlow(tables, topics, lifetimes)
 
@@ -52,52 +51,39 @@ ATTEMPTS = Counter("tracker_webhook_attempts", "Attempts to deliver webhooks by 
 UNDER_WAY = Gauge("tracker_webhooks_under_way", "Attempts to deliver webhooks that are being made")
 
 
-def told(results: list[Done]) -> None:
-    """Take what the sender tells."""
-    for answer, count in Count(map(_answer, results)).items():
-        ATTEMPTS.labels(answer).inc(count)
-    dispatcher.done(results)
-    # who has room again need not wait: the sender has gathered already
-    dispatcher.step()
-
-
-def _answer(result: Done) -> str | None:
-    return result.trouble if result.status is None else f"{result.status // 100}xx"
-
-
-def lost() -> None:
-    """Take that the sender has ended."""
-    dispatcher.lost()
+def count(answers: Mapping[str, int]) -> None:
+    """Count what attempts came to."""
+    for answer, number in answers.items():
+        ATTEMPTS.labels(answer).inc(number)
 
 
 def take(key: bytes, endpoint: Endpoint | None) -> None:
     """Take note of an endpoint as it is now."""
     endpoint_id = key.decode()
     telling.routing.put(endpoint_id, endpoint)
-    dispatcher.changed(endpoint_id, group_of(endpoint_id))
+    feed.changed(endpoint_id, endpoint)
 
 
-courier = Courier(told, lost)
-dispatcher = Dispatcher(
+courier = Courier(lambda: feed.begin(), lambda said: feed.hear(said), lambda: feed.lost())
+feed: Feed = Feed(
+    courier,
     app.reader,
     telling.tables,
     telling.routing,
-    courier,
     produce,
     stand,
-    lambda: time.time_ns() // 1_000_000,
-    random.random,
     lanes.generation,
     lanes.lag,
+    count,
 )
-UNDER_WAY.set_function(lambda: dispatcher.under_way)
-lanes.listen(DUE, dispatcher.note)
+UNDER_WAY.set_function(lambda: feed.under_way)
+lanes.listen(DUE, feed.note)
 app.mirror(endpoints, take)
 
 
-async def dispatch() -> None:
-    """Hand what is due to the sender, as long as the worker runs."""
-    await app.or_crash(dispatcher.run())
+async def look() -> None:
+    """Tell the sender of what nobody says."""
+    feed.look()
 
 
 async def send() -> None:
@@ -105,5 +91,5 @@ async def send() -> None:
     await app.or_crash(courier.run())
 
 
-app.task()(dispatch)
+app.every(LOOK_S, look)
 app.task()(send)

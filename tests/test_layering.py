@@ -41,7 +41,6 @@ ALLOWED = {
         "tables",
         "yarl",
     },
-    "streams/sender.py": {"streams.domain", "streams.settings", "streams.webhooks", "uvloop"},
     "streams/webhooks": {
         "aiohappyeyeballs",
         "aiohttp",
@@ -62,9 +61,11 @@ ALLOWED = {
         "streams.domain",
         "streams.engine",
         "streams.messages",
+        "streams.settings",
         "streams.topics",
         "streams.webhooks",
         "tables",
+        "uvloop",
     },
 }
 #: What of the standard library has no place in a pure domain.

@@ -1,4 +1,4 @@
-"""A worker's side of its sender: started when there is something to send, again when it ends."""
+"""A worker's side of its sender: started when there is something to send, again when it ends or hangs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from streams.webhooks.jobs import DONE, JOBS, Done, Job
+from streams.webhooks.pipe import QUESTIONS, TIDINGS, Said, Tidings
 
 __all__ = ["Courier"]
 
@@ -21,40 +21,53 @@ RESTART_S = 1.0
 LOOKUPS = 512
 #: How long a sender may take to end that is not asked or does not answer any more, seconds.
 END_S = 1.0
+#: How long a sender may say nothing that says something every second.
+SILENT_S = 30.0
+#: What may wait for a sender to hear it, bytes: more than it is told in that time.
+MOST_UNHEARD = 256 << 20
 
 
 class Courier:
-    """Hands jobs to the sender, and what came of them to who asked.
+    """Keeps the sender, and the pipe both ways.
 
     Args:
-        told: gets what came of jobs.
-        lost: is called when a sender has ended: nobody will tell of the jobs that it had.
+        began: is called when there is a sender that knows nothing yet.
+        heard: gets what it says.
+        lost: is called when a sender has ended.
     """
 
-    def __init__(self, told: Callable[[list[Done]], None], lost: Callable[[], None]) -> None:
-        self._told = told
+    def __init__(
+        self,
+        began: Callable[[], None],
+        heard: Callable[[list[Said]], None],
+        lost: Callable[[], None],
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._began = began
+        self._heard = heard
         self._lost = lost
+        self._silent_s = silent_s
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = asyncio.Event()
-        #: Whether a sender takes jobs.
-        self.there = asyncio.Event()
 
     @property
     def is_there(self) -> bool:
-        """Whether jobs can be handed over; if not, they are wanted, and it soon is."""
-        if not self.there.is_set():
+        """Whether a sender hears what it is told."""
+        return self._process is not None
+
+    def want(self) -> None:
+        """Have a sender started, if none is there."""
+        if self._process is None:
             self._wanted.set()
-        return self.there.is_set()
 
-    def post(self, jobs: Sequence[Job]) -> None:
-        """Hand jobs over; only while it is there."""
-        assert self._process is not None
+    def tell(self, tidings: Sequence[Tidings]) -> None:
+        """Tell the sender, if it is there."""
+        if self._process is None:
+            return
         assert self._process.stdin is not None
-        self._process.stdin.write(JOBS.frame(jobs))
-
-    def end(self) -> None:
-        """End the sender, which does not answer; another is started."""
-        if self._process is not None:
+        self._process.stdin.write(TIDINGS.frame(tidings))
+        if self._process.stdin.transport.get_write_buffer_size() > MOST_UNHEARD:
+            log.error("the sender of webhooks does not listen and is ended")
             _kill(self._process)
 
     async def run(self) -> None:
@@ -65,7 +78,7 @@ class Courier:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "streams.sender",
+                "agents.sender",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=1 << 24,
@@ -78,11 +91,10 @@ class Courier:
             assert process.stdin is not None
             assert process.stdout is not None
             self._process = process
-            self.there.set()
+            self._began()
             try:
                 await self._listen(process.stdout)
             finally:
-                self.there.clear()
                 self._process = None
                 process.stdin.close()
                 self._lost()
@@ -92,11 +104,17 @@ class Courier:
             await asyncio.sleep(RESTART_S)
 
     async def _listen(self, output: asyncio.StreamReader) -> None:
+        """Hear what the sender says until it ends, or says nothing any more."""
         while True:
             try:
-                self._told(await DONE.read(output))
+                async with asyncio.timeout(self._silent_s):
+                    said = await QUESTIONS.read(output)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
+            except TimeoutError:
+                log.error("the sender of webhooks has said nothing for %g s and is ended", self._silent_s)
+                return
+            self._heard(said)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
@@ -22,6 +23,8 @@ from agents.dispatching import (
     UNKNOWN_MS,
     Dispatcher,
 )
+from agents.feeding import Feed
+from agents.sender import Told, hear
 from agents.telling import DUE
 from agents.waiting import PAGE
 from streams.domain.endpoints import Endpoint
@@ -30,13 +33,18 @@ from streams.domain.webhooks import Attempted, group_of
 from streams.engine.units import Output
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
+from streams.webhooks.pipe import LENGTH_BYTES, TIDINGS, Said, Tidings
 from tests.web.workers import Data, MemoryReader
 
 from .flowing import NOON, TABLES, Record, record, request, telling
 
+HEARD = msgspec.msgpack.Decoder(list[Tidings])
+
 
 class World:
-    """One worker: tables, lanes, a sender; nothing happens by itself."""
+    """A worker and its sender: tables, lanes, and what passes between the two; nothing happens by itself."""
+
+    is_there = True
 
     def __init__(self, partitions: int = 2, **endpoints: Endpoint) -> None:
         self.routing = Routing()
@@ -44,7 +52,7 @@ class World:
         self.reader = MemoryReader(self.data, range(partitions))
         self.now = NOON
         self.jobs: list[Job] = []
-        self.is_there = True
+        self.wanted = 0
         self.ended = 0
         self.produced: list[tuple[int, list[Output]]] = []
         self.stands = Counter[int]()
@@ -53,29 +61,64 @@ class World:
         self.acknowledged = asyncio.Event()
         self.acknowledged.set()
         self.generation = 0
+        self.is_busy = False
         self.sent: list[str] = []
-        self.dispatcher = Dispatcher(
+        self.feed = Feed(
+            self,
             self.reader,
             self.data.tables.telling.tables,
             self.routing,
-            self,
-            self.produce,
+            lambda partition, records: self.produce(partition, records),
             lambda partition: self.stands[partition],
-            lambda: self.now,
-            lambda: 0.5,
             lambda: self.generation,
-            pause=lambda seconds: asyncio.sleep(0),
+            lambda: self.is_busy,
         )
+        self.start_sender()
         for name, endpoint in endpoints.items():
             self.know(name, endpoint)
-        self.dispatcher.step()
+        self.step()
+
+    def start_sender(self) -> None:
+        """Let there be one that knows nothing; the one before has gone with all that it had."""
+        self.jobs.clear()
+        self.told: deque[bytes] = deque()
+        self.said: deque[Said] = deque()
+        self.worker = Told(self.said.append)
+        self.dispatcher = Dispatcher(
+            self.worker,
+            Routing(),
+            self,
+            lambda: self.now,
+            lambda: 0.5,
+            pause=lambda seconds: asyncio.sleep(0),
+        )
+        self.feed.lost()
+        self.feed.begin()
+
+    def want(self) -> None:
+        self.wanted += 1
+
+    def tell(self, tidings: list[Tidings]) -> None:
+        self.told.append(TIDINGS.frame(tidings)[LENGTH_BYTES:])
+
+    def pass_on(self) -> bool:
+        """Let the sender hear one frame, or the worker a question; False if there is neither."""
+        if self.told:
+            for one in HEARD.decode(self.told.popleft()):
+                hear(one, self.worker, self.dispatcher)
+        elif self.said:
+            self.feed.hear([self.said.popleft()])
+        else:
+            return False
+        return True
 
     def know(self, name: str, endpoint: Endpoint | None) -> None:
         self.routing.put(name, endpoint)
-        self.dispatcher.changed(name, group_of(name))
+        self.feed.changed(name, endpoint)
 
-    def post(self, jobs: Sequence[Job]) -> None:
+    def post(self, jobs: list[Job]) -> None:
         self.jobs += jobs
+        self.sent += [f"{job.owner} {job.webhook_id}" for job in jobs]
 
     def end(self) -> None:
         self.ended += 1
@@ -98,7 +141,7 @@ class World:
     def _tell(self, partition: int) -> None:
         """As lanes do: nobody hears of a unit that has noted nothing, nor of one elsewhere."""
         if partition in self.reader.own and (due := self.data.parts[partition].notes.get(DUE)):
-            self.dispatcher.note(partition, due)
+            self.feed.note(partition, due)
 
     async def answer(self, status: int | None = 204, jobs: Sequence[Job] | None = None, **said: Any) -> None:
         """Let attempts end, all that are being made if it is not said which; and have that produced."""
@@ -112,6 +155,8 @@ class World:
     async def settle(self) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
+            while self.pass_on():
+                pass
 
     async def apply_unacknowledged(self, status: int | None) -> None:
         """Send what is due, let it end so, and have that applied before its producer knows where it lies."""
@@ -135,13 +180,16 @@ class World:
             self._tell(partition)
 
     def step(self, after_ms: int = 0) -> list[str]:
-        """Let time pass and the dispatcher have its turn; return what it sends, as endpoint and event."""
+        """Let time pass and both sides have their turns; return what is sent, as endpoint and event."""
         self.now += after_ms
-        before = len(self.jobs)
-        self.dispatcher.step()
-        sent = [f"{job.owner} {job.webhook_id}" for job in self.jobs[before:]]
-        self.sent += sent
-        return sent
+        before = len(self.sent)
+        self.feed.look()
+        while True:
+            while self.pass_on():
+                pass
+            self.dispatcher.step()
+            if not self.said:
+                return self.sent[before:]
 
 
 async def test_what_is_due_is_sent_once_until_what_came_of_it_is_applied() -> None:
@@ -231,13 +279,13 @@ async def test_a_clock_that_was_ahead_holds_up_nothing() -> None:
     world.now += 86_400_000
     world.say("m", "SENT")
     world.step()
-    world.jobs.clear()
-    world.dispatcher.lost()
+    world.fails = 1
+    await world.answer()
     world.now -= 86_400_000
     world.say("n", "SENT")
     world.step()
-    world.jobs.clear()
-    world.dispatcher.lost()
+    world.fails = 1
+    await world.answer()
 
     assert sorted(set(world.step() + world.step(2_000))) == ["ep_a statuses-0-0-0", "ep_a statuses-0-1-0"]
 
@@ -302,7 +350,10 @@ async def something(world: World, chance: random.Random) -> None:
     """Let one of the things happen that can."""
     weights = {
         say_something: 30,
-        step: 30,
+        step: 15,
+        pass_something_on: 40,
+        decide: 20,
+        look: 5,
         answer_some: 20,
         apply: 8,
         settle: 5,
@@ -343,8 +394,20 @@ async def fail(world: World, chance: random.Random) -> None:
 
 
 async def lose_the_sender(world: World, chance: random.Random) -> None:
-    world.jobs.clear()
-    world.dispatcher.lost()
+    world.start_sender()
+
+
+async def pass_something_on(world: World, chance: random.Random) -> None:
+    for _ in range(chance.randrange(4)):
+        world.pass_on()
+
+
+async def decide(world: World, chance: random.Random) -> None:
+    world.dispatcher.step()
+
+
+async def look(world: World, chance: random.Random) -> None:
+    world.feed.look()
 
 
 async def change_the_group(world: World, chance: random.Random) -> None:
@@ -405,7 +468,7 @@ async def test_who_takes_over_sends_what_waits() -> None:
     for number in range(PAGE + 50):
         world.data.say(f"m-{number}", "SENT", NOON)
     world.reader.own.clear()
-    world.dispatcher.step()
+    world.step()
     world.reader.own.add(0)
     sent = []
     for _ in range(200):
@@ -491,16 +554,15 @@ async def test_what_waits_for_an_endpoint_that_is_gone_is_forgotten_after_a_whil
 
 
 async def test_when_the_sender_ends_what_it_had_is_sent_again() -> None:
-    """With the same number: it counts once, whatever had come of it."""
+    """By the next one, which is told all that it has to know; with the same number, so it counts once."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT")
     world.step()
-    world.jobs.clear()
-    world.is_there = False
-    world.dispatcher.lost()
-    assert world.step(5_000) == []
-    world.is_there = True
+    wanted = world.wanted
+    world.start_sender()
+    assert world.wanted > wanted
     assert world.step() == ["ep_a statuses-0-0-0"]
+    assert world.step(5_000) == []
 
 
 async def test_a_sender_that_hangs_is_ended() -> None:
@@ -519,9 +581,8 @@ async def test_a_sender_that_hangs_is_ended() -> None:
     world.step(1)
     world.step(1)
     assert world.ended == 1
-    world.jobs.clear()
-    world.dispatcher.lost()
-    assert world.step(1_500) == ["ep_a statuses-0-0-0", "ep_a statuses-0-5-0"]
+    world.start_sender()
+    assert world.step() == ["ep_a statuses-0-0-0", "ep_a statuses-0-5-0"]
     assert world.ended == 1
 
 
@@ -544,7 +605,7 @@ async def test_what_waits_is_sent_as_it_is_when_it_is_sent() -> None:
     world.now += 8 * 86_400_000
     world.say("m", "READ")
     world.data.parts[0].ask(record("tick", type="tick", receipt=world.now))
-    world.dispatcher.note(0, world.data.parts[0].notes[DUE])
+    world.feed.note(0, world.data.parts[0].notes[DUE])
     world.know("ep_a", Endpoint())
 
     assert world.step() == ["ep_a statuses-0-1-0"]
@@ -592,7 +653,7 @@ async def test_what_is_done_already_makes_room_for_what_waits_elsewhere() -> Non
     gone = [f"ep_a\0{name}".encode() for name in first]
     for key in gone:
         world.data.parts[0].stored["webhook_queues"].pop(key)
-    world.dispatcher.note(0, {(group_of("ep_a"), key): None for key in gone})
+    world.feed.note(0, {(group_of("ep_a"), key): None for key in gone})
 
     assert [sent for _ in range(4) for sent in world.step()] == ["ep_a statuses-1-0-0"]
 
@@ -606,7 +667,7 @@ async def test_what_a_message_itself_names_is_told_beside_what_is_registered() -
             {"url": "https://b.example"},
         ]
         part = world.data.parts[0].ask(request(f"m-{number}", webhooks=hooks))
-        world.dispatcher.note(0, part.notes[DUE])
+        world.feed.note(0, part.notes[DUE])
     # of each message the second one is told that it is tracked
     assert world.step() == [f"@m-{number} requests-0-{number}-0" for number in range(MOST_AT_ONCE)]
     world.say("m-0", "SENT")
@@ -680,14 +741,14 @@ async def test_whatever_keeps_it_from_being_told_it_is_sent_again() -> None:
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
     world.step()
-    produce = world.dispatcher.produce
+    produce = world.feed.produce
 
     async def broken(partition: int, records: list[Output]) -> int:
         raise RuntimeError("closed")
 
-    world.dispatcher.produce = broken
+    world.feed.produce = broken
     await world.answer()
-    world.dispatcher.produce = produce
+    world.feed.produce = produce
     for _ in range(10):
         world.step(1_000)
         await world.answer()
@@ -724,7 +785,7 @@ async def test_what_is_forgotten_while_it_is_sent_does_not_hold_up_the_next() ->
     world.now += 8 * 86_400_000
     world.say("m", "READ")
     world.data.parts[0].ask(record("tick", type="tick", receipt=world.now))
-    world.dispatcher.note(0, world.data.parts[0].notes.get(DUE, {}))
+    world.feed.note(0, world.data.parts[0].notes.get(DUE, {}))
     assert world.step() == []
     await world.answer()
     world.apply()
@@ -774,8 +835,10 @@ async def test_more_is_gathered_while_lanes_lag() -> None:
         await asyncio.sleep(0)
 
     world.dispatcher.pause = pause
-    world.dispatcher.is_busy = lambda: True
+    world.is_busy = True
     world.say("m", "SENT")
+    while world.pass_on():
+        pass
     running = asyncio.create_task(world.dispatcher.run())
     await world.settle()
     assert pauses == [BUSY_GATHER_S]
@@ -794,7 +857,7 @@ async def test_servers_that_are_named_once_are_forgotten() -> None:
         part = world.data.parts[0].ask(
             request(f"m-{number}", webhooks=[{"url": f"https://{number}.example"}])
         )
-        world.dispatcher.note(0, part.notes[DUE])
+        world.feed.note(0, part.notes[DUE])
         world.step()
         await world.answer()
         world.apply()

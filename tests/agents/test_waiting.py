@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections.abc import Container
 
 import pytest
 
-from agents.waiting import LATER, PAGE, Waiting
+from agents.waiting import LATER, PAGE, Waiting, looked_up
 from streams.domain.webhooks import Queue
 from tables.formats import WEBHOOK_QUEUES, queue_listing
 
@@ -33,10 +34,20 @@ class Index:
         return [(listing[:WIDTH], listing[WIDTH:]) for listing in found]
 
 
+def refill(waiting: Waiting, index: Index, now: int, busy: Container[bytes] = ()) -> bool:
+    """Have what is due, be it known or looked up; False if there is nothing."""
+    while not waiting.refill(busy, now):
+        asked = waiting.unknown(0, now)
+        if asked is None:
+            return False
+        waiting.found(asked, looked_up(asked, index), busy)
+    return True
+
+
 def drained(waiting: Waiting, index: Index, now: int) -> list[bytes]:
     """Take what is due until nothing is."""
     found: list[bytes] = []
-    while waiting.keys or waiting.refill(index, (), now):
+    while waiting.keys or refill(waiting, index, now):
         found.append(waiting.keys.popleft())
         index.queues.pop(found[-1], None)
     return found
@@ -69,7 +80,7 @@ def test_whatever_is_heard_when_all_that_waits_is_found(seed: int) -> None:
         if chance.random() < 0.1:
             waiting.begin_anew()
         for _ in range(chance.choice([0, 10, PAGE])):
-            if waiting.keys or waiting.refill(index, (), now):
+            if waiting.keys or refill(waiting, index, now):
                 key = waiting.keys.popleft()
                 queue = index.queues.pop(key)
                 assert queue.is_fresh or queue.due_at <= now
@@ -114,7 +125,7 @@ def test_neither_kind_makes_the_other_wait() -> None:
         index.put(b"again-%d" % number, 1_000, 1)
     index.put(b"fresh", 1_000, 0)
 
-    assert waiting.refill(index, (), 2_000)
+    assert refill(waiting, index, 2_000)
     assert waiting.keys[0] == b"again-0"
     assert waiting.keys[-1] == b"fresh"
 
@@ -128,5 +139,5 @@ def test_what_need_not_be_found_is_left_out() -> None:
     index.put(b"again", 1_000, 1)
     busy = {b"again", *(b"%04d" % number for number in range(PAGE))}
 
-    assert waiting.refill(index, busy, 2_000)
+    assert refill(waiting, index, 2_000, busy)
     assert list(waiting.keys) == [b"%04d" % PAGE]

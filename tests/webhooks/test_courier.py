@@ -5,43 +5,46 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import Process
+
+import pytest
 
 from streams.webhooks.courier import Courier
-from streams.webhooks.jobs import Done
+from streams.webhooks.pipe import Groups, Held, Said
+
+SILENT_S = 3.0
 
 
 async def test_a_sender_that_hangs_is_ended_and_another_is_started() -> None:
-    """Even one that is stopped and would end by nothing else; that it had ended is said once.
+    """One that is stopped says nothing any more, and would end by nothing else; that it ended is said once.
 
     Who has a sender does not leave it behind.
     """
-    lost = asyncio.Queue[None]()
+    began, lost = asyncio.Queue[int](), asyncio.Queue[None]()
+    said: list[Said] = []
 
-    def told(results: list[Done]) -> None:
-        raise AssertionError("nothing was asked")
+    def note_pid() -> None:
+        assert courier._process is not None
+        began.put_nowait(courier._process.pid)
 
-    courier = Courier(told, lambda: lost.put_nowait(None))
+    courier = Courier(note_pid, said.extend, lambda: lost.put_nowait(None), silent_s=SILENT_S)
     running = asyncio.create_task(courier.run())
-    async with asyncio.timeout(30):
-        first = await _there(courier)
-        os.kill(first.pid, signal.SIGSTOP)
-        courier.end()
-        courier.end()
+    async with asyncio.timeout(60):
+        assert not courier.is_there
+        courier.want()
+        first = await began.get()
+        assert courier.is_there
+        os.kill(first, signal.SIGSTOP)
+        courier.tell([Held(1, [0], 1)])
         await lost.get()
         assert lost.empty()
-        courier.end()
-        second = await _there(courier)
+        courier.want()
+        second = await began.get()
+        courier.tell([Held(1, [0], 1)])
+        while not any(isinstance(one, Groups) for one in said):
+            await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])
 
-        assert second.pid != first.pid
-        assert second.returncode is not None
-
-
-async def _there(courier: Courier) -> Process:
-    """Wait until a sender takes jobs."""
-    assert not courier.is_there
-    await courier.there.wait()
-    assert courier._process is not None
-    return courier._process
+        assert second != first
+        with pytest.raises(ProcessLookupError):
+            os.kill(second, 0)

@@ -8,10 +8,26 @@ from typing import Any, cast
 
 import pytest
 
+from agents.sender import Attempts, Sending
 from streams.domain.endpoints import Endpoint, Secret
-from streams.sender import Sending
+from streams.domain.webhooks import Attempted, Queue, Told, event_place, group_of, queue_key
+from streams.messages import read_said
 from streams.webhooks.guard import networks_of
-from streams.webhooks.jobs import DONE, JOBS, Done, Job
+from streams.webhooks.jobs import Done, Job
+from streams.webhooks.pipe import (
+    QUESTIONS,
+    TIDINGS,
+    Counted,
+    Groups,
+    Held,
+    Known,
+    Noted,
+    Produce,
+    Said,
+    Stands,
+    Tidings,
+    Waits,
+)
 from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer
 from streams.webhooks.sending import Sender
@@ -22,16 +38,6 @@ SEALER = Sealer({"k": bytes(32)})
 NOW = 1_700_000_000_000
 
 
-class Output:
-    """The pipe back to the worker."""
-
-    def __init__(self) -> None:
-        self.reader = asyncio.StreamReader()
-
-    def write(self, frame: bytes) -> None:
-        self.reader.feed_data(frame)
-
-
 def job(number: int, url: str, secret: bytes | None = None, **said: Any) -> Job:
     secrets = [] if secret is None else [Secret(secret, 0)]
     endpoint = Endpoint(url=url, secrets=secrets, timeout_ms=2_000, **said)
@@ -39,18 +45,13 @@ def job(number: int, url: str, secret: bytes | None = None, **said: Any) -> Job:
 
 
 async def done(jobs: Sequence[Job], poster: Poster, sealer: Sealer | None = SEALER) -> dict[int, Done]:
-    """What the sender tells of jobs that it is given at once."""
-    output = Output()
-    sending = Sending(Sender(poster, sealer, lambda: NOW), cast(asyncio.WriteTransport, output))
-    pipe = asyncio.StreamReader()
-    serving = asyncio.create_task(sending.serve(pipe))
-    pipe.feed_data(JOBS.frame(jobs))
+    """What comes of jobs that are made at once."""
+    ended = asyncio.Queue[list[Done]]()
+    Attempts(Sender(poster, sealer, lambda: NOW), ended.put_nowait).post([*jobs])
     told: dict[int, Done] = {}
     async with asyncio.timeout(20):
         while len(told) < len(jobs):
-            told |= {one.number: one for one in await DONE.read(output.reader)}
-    pipe.feed_eof()
-    await serving
+            told |= {one.number: one for one in await ended.get()}
     poster.close()
     return told
 
@@ -106,3 +107,54 @@ async def test_without_keys_only_what_is_not_signed_is_sent(
         )
 
     assert told[1].trouble == trouble
+
+
+class Pipe:
+    """Both ways between a sender and its worker, which is played by the test."""
+
+    def __init__(self) -> None:
+        self.to_sender, self._to_worker = asyncio.StreamReader(), asyncio.StreamReader()
+
+    def write(self, frame: bytes) -> None:
+        self._to_worker.feed_data(frame)
+
+    def tell(self, *tidings: Tidings) -> None:
+        self.to_sender.feed_data(TIDINGS.frame(tidings))
+
+    async def hear(self, kind: type[Said]) -> Any:
+        """Wait for what the sender says of a kind; what else it says meanwhile is let go."""
+        async with asyncio.timeout(20):
+            while True:
+                for said in await QUESTIONS.read(self._to_worker):
+                    if isinstance(said, kind):
+                        return said
+
+
+async def test_what_a_worker_tells_is_sent_and_what_came_of_it_is_said() -> None:
+    """A partition, an endpoint and an event make an attempt; and that it was made is counted."""
+    pipe, event, key = Pipe(), event_place("statuses", 7, 0), queue_key("ep", "m")
+    poster = Poster(networks_of("127.0.0.2"))
+    sending = Sending(Sender(poster, SEALER, lambda: NOW), cast(asyncio.WriteTransport, pipe))
+    async with receiving() as port:
+        serving = asyncio.create_task(sending.serve(pipe.to_sender))
+        endpoint = Endpoint(url=f"http://127.0.0.2:{port}/")
+        pipe.tell(Known("ep", endpoint), Held(1, [3], 4), Stands({3: 0}, False))
+        asked = await pipe.hear(Groups)
+        assert asked.partition == 3
+        queue = Queue(1, group_of("ep"), [event], NOW)
+        told = Told(1, "m", "status.updated", NOW, ["ep"], b"{}")
+        pipe.tell(Waits(asked.number, []), Noted(3, [(queue.group, key, queue, told)]))
+        said = await pipe.hear(Produce)
+        counted = await pipe.hear(Counted)
+        pipe.to_sender.feed_eof()
+        await serving
+    poster.close()
+
+    assert said.partition == 3
+    ((of, value),) = said.records
+    attempt = read_said(value)
+    assert of == b"m"
+    assert isinstance(attempt, Attempted)
+    assert (attempt.event_id, attempt.endpoint_id, attempt.number) == ("statuses-3-7-0", "ep", 1)
+    assert attempt.status == 204
+    assert counted == Counted({"2xx": 1}, 0)

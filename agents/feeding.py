@@ -1,0 +1,195 @@
+"""What a worker tells its sender: how its partitions stand, what waits there, and what it is asked.
+
+All of it in the order in which it became so: what is answered is as the tables were when all had been told
+that was told before, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from agents.telling import Standing
+from agents.waiting import looked_up
+from streams.domain.endpoints import Endpoint
+from streams.domain.routing import Routing
+from streams.domain.webhooks import GROUP_BYTES, Queue, Told
+from streams.engine.reading import Reader
+from streams.engine.units import NO_HEADERS, Output
+from streams.webhooks.pipe import (
+    Counted,
+    Firsts,
+    Groups,
+    Held,
+    Known,
+    Listed,
+    Look,
+    Noted,
+    Produce,
+    Produced,
+    Read,
+    Said,
+    Stands,
+    Tidings,
+    Waits,
+)
+from tables.formats import FRESH, RETRY, queues_end
+from tables.webhooks import WebhookTables
+
+__all__ = ["Feed", "Pipe"]
+
+log = logging.getLogger(__name__)
+
+NOTHING: Final[tuple[Queue | None, Told | None]] = (None, None)
+
+
+class Pipe(Protocol):
+    """The way to a sender."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a sender hears what it is told."""
+
+    def want(self) -> None:
+        """Have a sender started, if none is there."""
+
+    def tell(self, tidings: list[Tidings]) -> None:
+        """Tell it, if it is there."""
+
+
+@dataclass
+class Feed:
+    """Tells a sender what it has to know.
+
+    Attributes:
+        produce: produces to a partition of the topic of webhooks; returns the last record's offset.
+        stand: says up to which offset of that topic's partition all is applied.
+        generation: changes whenever partitions may have been elsewhere.
+        is_busy: says whether lanes lag behind their inputs.
+        count: counts what attempts came to.
+    """
+
+    pipe: Pipe
+    reader: Reader
+    tables: WebhookTables
+    routing: Routing
+    produce: Callable[[int, list[Output]], Awaitable[int]]
+    stand: Callable[[int], int]
+    generation: Callable[[], int]
+    is_busy: Callable[[], bool]
+    count: Callable[[Mapping[str, int]], None] = lambda answers: None
+    under_way: int = 0
+    _held: Held = field(default_factory=lambda: Held(0, [], 0))
+    _stands: Stands = field(default_factory=lambda: Stands({}, False))
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # counts senders: one must not hear what another asked for
+    _sender: int = 0
+
+    def begin(self) -> None:
+        """Tell a new sender all that it has to know from the beginning."""
+        self.under_way = 0
+        self._sender += 1
+        self._held, self._stands = Held(0, [], 0), Stands({}, False)
+        self.pipe.tell([Known(name, endpoint) for name, endpoint in self.routing.endpoints.items()])
+        self.look()
+
+    def lost(self) -> None:
+        """Take that the sender has ended; what it had under way waits as before."""
+        self.under_way = 0
+        self._want_if_anything_waits()
+
+    def look(self) -> None:
+        """Tell what has changed that nobody says."""
+        if changes := self._changes():
+            self.pipe.tell(changes)
+
+    def _changes(self) -> list[Tidings]:
+        """Return what has changed of the partitions, and of how far lanes have come."""
+        changes: list[Tidings] = []
+        held = Held(self.generation(), sorted(self.reader.held()), self.reader.partitions)
+        if held != self._held:
+            self._held = held
+            self._want_if_anything_waits()
+            changes.append(held)
+        stands = Stands({number: self.stand(number) for number in held.held}, self.is_busy())
+        if stands != self._stands:
+            self._stands = stands
+            changes.append(stands)
+        return changes
+
+    def _want_if_anything_waits(self) -> None:
+        if any(self._groups(partition) for partition in self.reader.held()):
+            self.pipe.want()
+
+    def note(self, partition: int, due: Mapping[Hashable, Any]) -> None:
+        """Take how queues of a partition stand now (`DUE`)."""
+        self.pipe.want()
+        if self.pipe.is_there:
+            stood: Iterable[tuple[Any, Standing]] = due.items()
+            told = [(group, key, *(standing or NOTHING)) for (group, key), standing in stood]
+            self.pipe.tell([*self._changes(), Noted(partition, told)])
+
+    def changed(self, endpoint_id: str, endpoint: Endpoint | None) -> None:
+        """Take an endpoint as it is now."""
+        self.pipe.tell([Known(endpoint_id, endpoint)])
+
+    def hear(self, said: Iterable[Said]) -> None:
+        """Answer what the sender asks, in order; and count what it counts."""
+        for one in said:
+            if isinstance(one, Counted):
+                self.under_way = one.under_way
+                self.count(one.answers)
+            elif isinstance(one, Produce):
+                task = asyncio.get_running_loop().create_task(self._produce(one, self._sender))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                # what it asks of may have gone, or been elsewhere
+                self.pipe.tell([*self._changes(), self._answer(one)])
+
+    async def _produce(self, said: Produce, asked_by: int) -> None:
+        records: list[Output] = [(key, value, NO_HEADERS, None) for key, value in said.records]
+        offset = None
+        try:
+            offset = await self.produce(said.partition, records)
+        except Exception as error:
+            # whatever it was, the queues are as they were and can be sent again
+            log.warning("what came of %d webhooks could not be told: %r", len(records), error)
+        if asked_by == self._sender:
+            self.pipe.tell([*self._changes(), Produced(said.number, offset)])
+
+    def _answer(self, asked: Groups | Look | Read) -> Waits | Listed | Firsts:
+        partition = asked.partition
+        is_held = partition in self.reader.held()
+        if isinstance(asked, Groups):
+            return Waits(asked.number, sorted(self._groups(partition)) if is_held else None)
+        queues = self.tables.queues
+        if isinstance(asked, Look):
+            if not is_held:
+                return Listed(asked.number, None, None, [], None)
+            return looked_up(
+                asked,
+                lambda first, end, limit: self.reader.listings(queues, partition, first, end).take(limit),
+            )
+        return Firsts(asked.number, self._firsts(partition, asked.keys) if is_held else None)
+
+    def _firsts(self, partition: int, keys: list[bytes]) -> list[tuple[Queue | None, Told | None]]:
+        queues = self.reader.get_many(self.tables.queues, partition, keys)
+        firsts = [queue.waiting[0] for queue in queues if queue is not None]
+        told = self.reader.get_many(self.tables.events, partition, firsts)
+        by_key = dict(zip(firsts, told, strict=True))
+        return [(queue, None if queue is None else by_key[queue.waiting[0]]) for queue in queues]
+
+    def _groups(self, partition: int) -> set[bytes]:
+        """Return what waits for whom: from each group to the next, not over all that waits."""
+        groups: set[bytes] = set()
+        for kind in (FRESH, RETRY):
+            after: bytes | None = None
+            while found := self.reader.scan_index(self.tables.queues, partition, kind, 1, after):
+                group = found[0][0][1 : 1 + GROUP_BYTES]
+                groups.add(group)
+                after = queues_end(kind, group)
+        return groups
