@@ -235,8 +235,8 @@ class Dispatcher:
     _numbers: int = 0
     # what the worker was asked, by number, and who wants to hear the answer
     _asked: dict[int, Callable[[Any], None]] = field(default_factory=dict)
-    # how many have begun of which it is asked what they are
-    _reading: int = 0
+    # how many have begun that are no attempts yet
+    _begun: int = 0
     # by partition, queues that are not sent now: what came of them is not applied yet
     _busy: dict[int, dict[bytes, Flight]] = field(default_factory=lambda: defaultdict(dict))
     _stands: dict[int, int] = field(default_factory=dict)
@@ -430,6 +430,7 @@ class Dispatcher:
                 return
             room -= 1
             pace.began()
+            self._begun += 1
             busy[key] = flight = Flight(partition, key, group)
             keys.popleft()
             yield flight
@@ -468,11 +469,11 @@ class Dispatcher:
         elif not endpoint_id.startswith(OWN) and not self._is_gone(endpoint_id, now):
             self._wake(place, waiting, now + UNKNOWN_MS)
             return 0
-        if len(self._flights) + self._reading >= MOST_UNDER_WAY:
-            self._dirty[place] = None
-            return 0
-        pace = self._paces[place[1]]
+        pace, left = self._paces[place[1]], MOST_UNDER_WAY - len(self._flights) - self._begun
         room = pace.room(now, rate)
+        if room > left:
+            self._dirty[place] = None
+            return left
         if room <= 0 or rate is not None:
             opens_at = pace.opens_at(now, rate, room)
             if opens_at is not None:
@@ -490,14 +491,12 @@ class Dispatcher:
             else:
                 known.append((flight, *standing))
         if unknown:
-            self._reading += len(unknown)
             asked = Read(0, partition, [flight.key for flight in unknown])
             self._ask(asked, partial(self._read, partition, unknown))
         return self._jobs_of(partition, known, now)
 
     def _read(self, partition: int, flights: list[Flight], answer: Firsts) -> None:
         """Have sent what was not known of flights that have begun."""
-        self._reading -= len(flights)
         now, busy = self.now(), self._busy[partition]
         due: list[tuple[Flight, Queue, Told | None]] = []
         for number, flight in enumerate(flights):
@@ -539,6 +538,7 @@ class Dispatcher:
                 number = queue.attempts + 1
                 flight.said = Attempted(message_id, id_, endpoint_id, number, told.at, 0, 0, self.chance())
                 self._numbers += 1
+                self._begun -= 1
                 flight.begun_at = now
                 self._flights[self._numbers] = flight
                 owner = endpoint_id if queue.endpoint is None else owner_of(message_id)
@@ -548,6 +548,7 @@ class Dispatcher:
 
     def _give_back(self, flight: Flight) -> None:
         """Take note that no attempt is made: there is room for another, wherever that waits."""
+        self._begun -= 1
         self._paces[flight.group].took_back()
         self._open({flight.group})
 
@@ -621,7 +622,13 @@ class Dispatcher:
         self._unsaid[partition] = list(flights)
         task = asyncio.get_running_loop().create_task(self._say_all(partition))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._has_said)
+
+    def _has_said(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what came of attempts cannot be told", exc_info=error)
+            self.post.end()
 
     async def _say_all(self, partition: int) -> None:
         while waiting := self._unsaid[partition]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from agents.dispatching import MOST_KNOWN
 from agents.telling import Standing
 from agents.waiting import looked_up
 from streams.domain.endpoints import Endpoint
@@ -43,6 +45,9 @@ __all__ = ["Feed", "Pipe"]
 
 log = logging.getLogger(__name__)
 
+MOST_UNHEARD: Final = 16 << 20
+"""While a sender has not heard so many bytes, it reads for itself what is to be sent."""
+
 NOTHING: Final[tuple[Queue | None, Told | None]] = (None, None)
 
 
@@ -58,6 +63,10 @@ class Pipe(Protocol):
 
     def tell(self, tidings: list[Tidings]) -> None:
         """Tell it, if it is there."""
+
+    @property
+    def unheard_bytes(self) -> int:
+        """How much it has not heard yet."""
 
 
 @dataclass
@@ -85,6 +94,10 @@ class Feed:
     _held: Held = field(default_factory=lambda: Held(0, [], 0))
     _stands: Stands = field(default_factory=lambda: Stands({}, False))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # by partition, what is being produced, and where the last of it lies; and what was a former sender's
+    _producing: Counter[int] = field(default_factory=Counter)
+    _produced: dict[int, int] = field(default_factory=dict)
+    _former: set[int] = field(default_factory=set)
     # counts senders: one must not hear what another asked for
     _sender: int = 0
 
@@ -92,6 +105,8 @@ class Feed:
         """Tell a new sender all that it has to know from the beginning."""
         self.under_way = 0
         self._sender += 1
+        # what is not applied yet still looks as if it was to be sent
+        self._former = {*self._producing, *self._produced}
         self._held, self._stands = Held(0, [], 0), Stands({}, False)
         self.pipe.tell([Known(name, endpoint) for name, endpoint in self.routing.endpoints.items()])
         self.look()
@@ -109,7 +124,9 @@ class Feed:
     def _changes(self) -> list[Tidings]:
         """Return what has changed of the partitions, and of how far lanes have come."""
         changes: list[Tidings] = []
-        held = Held(self.generation(), sorted(self.reader.held()), self.reader.partitions)
+        self._former = {partition for partition in self._former if self._is_unapplied(partition)}
+        ours = sorted(self.reader.held() - self._former)
+        held = Held(self.generation(), ours, self.reader.partitions)
         if held != self._held:
             self._held = held
             self._want_if_anything_waits()
@@ -120,9 +137,20 @@ class Feed:
             changes.append(stands)
         return changes
 
+    def _is_unapplied(self, partition: int) -> bool:
+        """Whether something was produced to a partition that this worker holds and has not applied yet."""
+        if partition not in self.reader.held():
+            return False
+        return self._producing[partition] > 0 or self.stand(partition) <= self._produced.get(partition, -1)
+
     def _want_if_anything_waits(self) -> None:
-        if any(self._groups(partition) for partition in self.reader.held()):
-            self.pipe.want()
+        if self.pipe.is_there:
+            return
+        for partition in self.reader.held():
+            for kind in (FRESH, RETRY):
+                if self.reader.scan_index(self.tables.queues, partition, kind, 1):
+                    self.pipe.want()
+                    return
 
     def note(self, partition: int, due: Mapping[Hashable, Any]) -> None:
         """Take how queues of a partition stand now (`DUE`)."""
@@ -130,6 +158,9 @@ class Feed:
         if self.pipe.is_there:
             stood: Iterable[tuple[Any, Standing]] = due.items()
             told = [(group, key, *(standing or NOTHING)) for (group, key), standing in stood]
+            known = 0 if self.pipe.unheard_bytes > MOST_UNHEARD else MOST_KNOWN
+            for number, (group, key, queue, _) in enumerate(told[: max(0, len(told) - known)]):
+                told[number] = group, key, queue, None
             self.pipe.tell([*self._changes(), Noted(partition, told)])
 
     def changed(self, endpoint_id: str, endpoint: Endpoint | None) -> None:
@@ -152,14 +183,17 @@ class Feed:
 
     async def _produce(self, said: Produce, asked_by: int) -> None:
         records: list[Output] = [(key, value, NO_HEADERS, None) for key, value in said.records]
-        offset = None
+        offset, partition = None, said.partition
+        self._producing[partition] += 1
         try:
-            offset = await self.produce(said.partition, records)
+            offset = self._produced[partition] = await self.produce(partition, records)
         except Exception as error:
             # whatever it was, the queues are as they were and can be sent again
             log.warning("what came of %d webhooks could not be told: %r", len(records), error)
-        if asked_by == self._sender:
-            self.pipe.tell([*self._changes(), Produced(said.number, offset)])
+        finally:
+            self._producing[partition] -= 1
+            if asked_by == self._sender:
+                self.pipe.tell([*self._changes(), Produced(said.number, offset)])
 
     def _answer(self, asked: Groups | Look | Read) -> Waits | Listed | Firsts:
         partition = asked.partition

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from agents.counting import Counting
-from agents.telling import Place, Telling
+from agents.telling import Telling
 from streams.domain.attempts import REQUESTED, Entry
 from streams.domain.delivery import (
     Callback,
@@ -474,17 +474,17 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
-        places = self.tables.telling.places([what for _, _, what in said], unit)
-        for (record, _, what), place in zip(said, places, strict=True):
-            outcome = self._take(record, what, place, unit)
+        self.tables.telling.load([what for _, _, what in said], unit)
+        for record, _, what in said:
+            outcome = self._take(record, what, unit)
             unit.count(outcome)
             if record.headers:
                 unit.tell(record.headers, outcome)
 
-    def _take(self, record: Record, what: Said, place: Place | None, unit: Unit) -> Outcome:
+    def _take(self, record: Record, what: Said, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Attempted):
-            state = telling.attempted(what, place, record.offset, record.timestamp, unit)
+            state = telling.attempted(what, record.offset, record.timestamp, unit)
             return "webhook-repeated" if state is None else ATTEMPTED[state]
         if isinstance(what, Resend):
             is_news = telling.resend(what, record.timestamp, unit)

@@ -128,8 +128,8 @@ class Attempts:
         self._take = done
         self._done: list[Done] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Set when one has not ended in any time that it may take.
-        self.hang = asyncio.Event()
+        #: Set when they can go on no longer.
+        self.given_up = asyncio.Event()
 
     def post(self, jobs: list[Job]) -> None:
         """Make attempts."""
@@ -140,7 +140,7 @@ class Attempts:
 
     def end(self) -> None:
         """Give up: the sender that comes next makes them anew."""
-        self.hang.set()
+        self.given_up.set()
 
     async def _attempt(self, job: Job) -> None:
         done = Done(job.number, self._sender.now(), 0, None, "protocol", "", None)
@@ -192,7 +192,7 @@ class Sending:
             self._hear_all(pipe),
             self._dispatcher.run(),
             self._count_always(),
-            self._attempts.hang.wait(),
+            self._attempts.given_up.wait(),
         ]
         tasks = [asyncio.ensure_future(one) for one in doing]
         try:
@@ -211,12 +211,19 @@ class Sending:
                 return
             for one in tidings:
                 hear(one, self._worker, self._dispatcher)
+            # what lies in the pipe may be much, and attempts want their turn
+            await asyncio.sleep(0)
 
     def _done(self, done: list[Done]) -> None:
         self._answers.update(map(_answer, done))
-        self._dispatcher.done(done)
-        # who has room again need not wait: it was gathered already
-        self._dispatcher.step()
+        try:
+            self._dispatcher.done(done)
+            # who has room again need not wait: it was gathered already
+            self._dispatcher.step()
+        except Exception:
+            # the loop would only log it
+            log.exception("what came of attempts could not be taken")
+            self._attempts.end()
 
     async def _count_always(self) -> None:
         while True:

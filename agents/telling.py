@@ -9,7 +9,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,7 @@ from streams.domain.webhooks import (
     Told,
     after_attempt,
     begun_anew,
+    event_id,
     event_key,
     queue_key,
     sending_key,
@@ -42,7 +43,7 @@ from streams.messages import Event, ProviderEvent, Said, WebhookEvent, encode, e
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
-__all__ = ["DUE", "Place", "Standing", "Telling"]
+__all__ = ["DUE", "Standing", "Telling"]
 
 DUE: Final = "webhooks"
 """What those listen to who are to know how a queue stands whenever its first, or when that is due, changes.
@@ -70,14 +71,6 @@ class Tells(list[tuple[bytes, Kind, str, str, bytes, int, Sequence[Webhook] | No
     Of an event its key, its kind, its message's id, when it occurred, its data, when its record came, ms, and
     where its message's own request wants it to go.
     """
-
-
-class Place(NamedTuple):
-    """Where that is kept which an attempt or a resend changes: the keys of its event, queue and sending."""
-
-    event: bytes
-    queue: bytes
-    sending: bytes
 
 
 class Telling:
@@ -196,44 +189,35 @@ class Telling:
         _note(key, group, (queue, told), unit)
         return queue
 
-    def places(self, said: Iterable[Said], unit: Unit) -> list[Place | None]:
-        """Return what attempts will change, read together; None for what is no attempt, or of no event."""
-        places: list[Place | None] = []
-        found: list[tuple[Attempted, Place]] = []
-        for one in said:
-            place = None
-            if isinstance(one, Attempted) and (place := _place(one)) is not None:
-                found.append((one, place))
-            places.append(place)
+    def load(self, said: Iterable[Said], unit: Unit) -> None:
+        """Read together what attempts will change."""
+        attempts = [one for one in said if isinstance(one, Attempted)]
         queues, sendings = unit.table(self.tables.queues), []
-        queues.load([place.queue for _, place in found])
-        for one, place in found:
-            if one.number > 1:
-                sendings.append(place.sending)
-            queue = queues.get(place.queue)
-            if queue is not None and len(queue.waiting) > 1:
-                sendings.append(sending_key(queue.waiting[1], one.endpoint_id))
+        queues.load([queue_key(one.endpoint_id, one.message_id) for one in attempts])
+        for one in attempts:
+            queue = queues.get(queue_key(one.endpoint_id, one.message_id))
+            if queue is None:
+                continue
+            # of a first attempt nothing is kept yet
+            first = 0 if one.number > 1 else 1
+            sendings += [sending_key(event, one.endpoint_id) for event in queue.waiting[first:2]]
         unit.table(self.tables.sendings).load(sendings)
-        return places
 
-    def attempted(
-        self, said: Attempted, place: Place | None, offset: int, at: int, unit: Unit
-    ) -> State | None:
+    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> State | None:
         """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
 
         Args:
-            place: what it changes.
             offset: of the record that says so, and its time, ms.
         """
-        if place is None:
-            return None
-        queues, (event, key, kept_at) = unit.table(self.tables.queues), place
+        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
         queue = queues.get(key)
         if queue is None:
             return None
-        if queue.waiting[0] != event or said.number != queue.attempts + 1:
+        event = queue.waiting[0]
+        if event_id(unit.partition, event) != said.event_id or said.number != queue.attempts + 1:
             _note(key, queue.group, (queue, None), unit)
             return None
+        kept_at = sending_key(event, said.endpoint_id)
         endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
         sendings = unit.table(self.tables.sendings)
         # a queue's attempts are counted from those that are kept, so of the first nothing is
@@ -258,11 +242,11 @@ class Telling:
 
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
         """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
-        place = _place(said)
-        told = None if place is None else unit.table(self.tables.events).get(place.event)
-        if place is None or told is None or told.message_id != said.message_id:
+        event = event_key(said.event_id)
+        told = None if event is None else unit.table(self.tables.events).get(event)
+        if event is None or told is None or told.message_id != said.message_id:
             return False
-        event, key, kept_at = place
+        key, kept_at = queue_key(said.endpoint_id, said.message_id), sending_key(event, said.endpoint_id)
         queues, sendings = unit.table(self.tables.queues), unit.table(self.tables.sendings)
         queue, sending = queues.get(key), sendings.get(kept_at)
         own = None if sending is None else sending.endpoint
@@ -374,14 +358,6 @@ class Telling:
 
 def _note(key: bytes, group: bytes, standing: Standing, unit: Unit) -> None:
     unit.note(DUE, (group, key), standing)
-
-
-def _place(said: Attempted | Resend) -> Place | None:
-    event = event_key(said.event_id)
-    if event is None:
-        return None
-    queue = queue_key(said.endpoint_id, said.message_id)
-    return Place(event, queue, sending_key(event, said.endpoint_id))
 
 
 DAY_MS: Final = 86_400_000

@@ -23,7 +23,7 @@ LOOKUPS = 512
 END_S = 1.0
 #: How long a sender may say nothing that says something every second.
 SILENT_S = 30.0
-#: What may wait for a sender to hear it, bytes: more than it is told in that time.
+#: What may wait for a sender to hear it, bytes.
 MOST_UNHEARD = 256 << 20
 
 
@@ -62,13 +62,26 @@ class Courier:
 
     def tell(self, tidings: Sequence[Tidings]) -> None:
         """Tell the sender, if it is there."""
-        if self._process is None:
+        pipe = self._pipe
+        if pipe is None:
             return
-        assert self._process.stdin is not None
-        self._process.stdin.write(TIDINGS.frame(tidings))
-        if self._process.stdin.transport.get_write_buffer_size() > MOST_UNHEARD:
+        pipe.write(TIDINGS.frame(tidings))
+        if self.unheard_bytes > MOST_UNHEARD:
             log.error("the sender of webhooks does not listen and is ended")
+            assert self._process is not None
             _kill(self._process)
+
+    @property
+    def unheard_bytes(self) -> int:
+        """How much waits for the sender to hear it."""
+        pipe = self._pipe
+        return 0 if pipe is None else pipe.transport.get_write_buffer_size()
+
+    @property
+    def _pipe(self) -> asyncio.StreamWriter | None:
+        pipe = None if self._process is None else self._process.stdin
+        # one that has ended is there until all is read that it has said; uvloop's pipe raises by then
+        return None if pipe is None or pipe.transport.is_closing() else pipe
 
     async def run(self) -> None:
         """Keep a sender, once it is wanted, until cancelled."""
@@ -91,8 +104,8 @@ class Courier:
             assert process.stdin is not None
             assert process.stdout is not None
             self._process = process
-            self._began()
             try:
+                self._began()
                 await self._listen(process.stdout)
             finally:
                 self._process = None
@@ -115,6 +128,8 @@ class Courier:
                 log.error("the sender of webhooks has said nothing for %g s and is ended", self._silent_s)
                 return
             self._heard(said)
+            # what it has said already may be much, and others want their turn
+            await asyncio.sleep(0)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> int:

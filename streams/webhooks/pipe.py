@@ -64,7 +64,7 @@ class Held(Message):
     """The partitions that the worker holds.
 
     Attributes:
-        generation: changes whenever they may have been elsewhere.
+        generation: changes whenever one of them may have been elsewhere, before it is here again.
         partitions: how many there are in all.
     """
 

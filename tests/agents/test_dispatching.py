@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from agents import waiting
+from agents import dispatching, waiting
 from agents.dispatching import (
     BUSY_GATHER_S,
     BUSY_TELL_S,
@@ -23,7 +23,7 @@ from agents.dispatching import (
     UNKNOWN_MS,
     Dispatcher,
 )
-from agents.feeding import Feed
+from agents.feeding import MOST_UNHEARD, Feed
 from agents.sender import Told, hear
 from agents.telling import DUE
 from agents.waiting import PAGE
@@ -44,7 +44,7 @@ HEARD = msgspec.msgpack.Decoder(list[Tidings])
 class World:
     """A worker and its sender: tables, lanes, and what passes between the two; nothing happens by itself."""
 
-    is_there = True
+    unheard_bytes = 0
 
     def __init__(self, partitions: int = 2, **endpoints: Endpoint) -> None:
         self.routing = Routing()
@@ -92,7 +92,9 @@ class World:
             lambda: 0.5,
             pause=lambda seconds: asyncio.sleep(0),
         )
+        self.is_there = False
         self.feed.lost()
+        self.is_there = True
         self.feed.begin()
 
     def want(self) -> None:
@@ -101,9 +103,9 @@ class World:
     def tell(self, tidings: list[Tidings]) -> None:
         self.told.append(TIDINGS.frame(tidings)[LENGTH_BYTES:])
 
-    def pass_on(self) -> bool:
+    def pass_on(self, *, is_answered_first: bool = False) -> bool:
         """Let the sender hear one frame, or the worker a question; False if there is neither."""
-        if self.told:
+        if self.told and not (is_answered_first and self.said):
             for one in HEARD.decode(self.told.popleft()):
                 hear(one, self.worker, self.dispatcher)
         elif self.said:
@@ -399,7 +401,7 @@ async def lose_the_sender(world: World, chance: random.Random) -> None:
 
 async def pass_something_on(world: World, chance: random.Random) -> None:
     for _ in range(chance.randrange(4)):
-        world.pass_on()
+        world.pass_on(is_answered_first=chance.random() < 0.5)
 
 
 async def decide(world: World, chance: random.Random) -> None:
@@ -563,6 +565,55 @@ async def test_when_the_sender_ends_what_it_had_is_sent_again() -> None:
     assert world.wanted > wanted
     assert world.step() == ["ep_a statuses-0-0-0"]
     assert world.step(5_000) == []
+
+
+@pytest.mark.parametrize("is_acknowledged", [True, False])
+async def test_what_was_produced_for_a_sender_that_ended_is_not_sent_by_the_next(
+    is_acknowledged: bool,
+) -> None:
+    """It still looks as if it was due, until the lane has applied it; other partitions need not wait."""
+    world = World(2, ep_a=Endpoint())
+    name, other = world.data.name_in(0), world.data.name_in(1)
+    world.say(name, "SENT", "READ")
+    assert world.step() == ["ep_a statuses-0-0-0"]
+    if not is_acknowledged:
+        world.acknowledged.clear()
+    await world.answer()
+    world.start_sender()
+    world.say(other, "SENT")
+    assert world.step(1_000) == ["ep_a statuses-1-0-0"]
+    await world.acknowledge()
+    assert world.step(1_000) == []
+    world.apply()
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_a_sender_that_hears_too_slowly_reads_what_it_sends() -> None:
+    """What it is told waits in the worker's memory, so it is told in short."""
+    world = World(1, ep_a=Endpoint())
+    world.step()
+    read = len(world.reader.steps)
+    world.unheard_bytes = MOST_UNHEARD + 1
+    world.say("m", "SENT")
+    assert b"deliveryReport" not in b"".join(world.told)
+
+    assert world.step() == ["ep_a statuses-0-0-0"]
+    assert len(world.reader.steps) == read
+
+
+async def test_no_more_than_so_many_are_sent_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To however many endpoints, and though all of it is read at once."""
+    monkeypatch.setattr(dispatching, "MOST_UNDER_WAY", 20)
+    world = World(1, **{f"ep_{n}": Endpoint() for n in range(4)})
+    for number in range(MOST_AT_ONCE):
+        world.data.say(f"m-{number}", "SENT", NOON)
+    world.generation += 1
+    for left in (4 * MOST_AT_ONCE - 20 * n for n in range(3)):
+        assert len(world.step()) == min(20, left)
+        await world.answer()
+        world.apply()
+    assert len(world.step()) == 4 * MOST_AT_ONCE - 60
 
 
 async def test_a_sender_that_hangs_is_ended() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+import uvloop
 
 from streams.webhooks.courier import Courier
 from streams.webhooks.pipe import Groups, Held, Said
@@ -48,3 +49,28 @@ async def test_a_sender_that_hangs_is_ended_and_another_is_started() -> None:
         assert second != first
         with pytest.raises(ProcessLookupError):
             os.kill(second, 0)
+
+
+def test_a_sender_that_ends_takes_nobody_along() -> None:
+    """Whoever tells it something meanwhile, in the loop that a worker runs."""
+
+    async def main() -> None:
+        began, lost = asyncio.Queue[int](), asyncio.Event()
+
+        def note_pid() -> None:
+            assert courier._process is not None
+            began.put_nowait(courier._process.pid)
+
+        courier = Courier(note_pid, lambda said: None, lost.set)
+        running = asyncio.create_task(courier.run())
+        async with asyncio.timeout(60):
+            courier.want()
+            os.kill(await began.get(), signal.SIGKILL)
+            while not lost.is_set():
+                courier.tell([Held(1, [], 1)])
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

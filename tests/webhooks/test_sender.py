@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from agents.dispatching import Dispatcher
 from agents.sender import Attempts, Sending
 from streams.domain.endpoints import Endpoint, Secret
 from streams.domain.webhooks import Attempted, Queue, Told, event_place, group_of, queue_key
@@ -130,9 +131,16 @@ class Pipe:
                         return said
 
 
+def noted() -> Noted:
+    """That an event waits in the fourth partition."""
+    queue = Queue(1, group_of("ep"), [event_place("statuses", 7, 0)], NOW)
+    told = Told(1, "m", "status.updated", NOW, ["ep"], b"{}")
+    return Noted(3, [(queue.group, queue_key("ep", "m"), queue, told)])
+
+
 async def test_what_a_worker_tells_is_sent_and_what_came_of_it_is_said() -> None:
     """A partition, an endpoint and an event make an attempt; and that it was made is counted."""
-    pipe, event, key = Pipe(), event_place("statuses", 7, 0), queue_key("ep", "m")
+    pipe = Pipe()
     poster = Poster(networks_of("127.0.0.2"))
     sending = Sending(Sender(poster, SEALER, lambda: NOW), cast(asyncio.WriteTransport, pipe))
     async with receiving() as port:
@@ -141,9 +149,7 @@ async def test_what_a_worker_tells_is_sent_and_what_came_of_it_is_said() -> None
         pipe.tell(Known("ep", endpoint), Held(1, [3], 4), Stands({3: 0}, False))
         asked = await pipe.hear(Groups)
         assert asked.partition == 3
-        queue = Queue(1, group_of("ep"), [event], NOW)
-        told = Told(1, "m", "status.updated", NOW, ["ep"], b"{}")
-        pipe.tell(Waits(asked.number, []), Noted(3, [(queue.group, key, queue, told)]))
+        pipe.tell(Waits(asked.number, []), noted())
         said = await pipe.hear(Produce)
         counted = await pipe.hear(Counted)
         pipe.to_sender.feed_eof()
@@ -158,3 +164,23 @@ async def test_what_a_worker_tells_is_sent_and_what_came_of_it_is_said() -> None
     assert (attempt.event_id, attempt.endpoint_id, attempt.number) == ("statuses-3-7-0", "ep", 1)
     assert attempt.status == 204
     assert counted == Counted({"2xx": 1}, 0)
+
+
+@pytest.mark.parametrize("what", ["done", "note"])
+async def test_a_sender_that_fails_inside_ends(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is started then; it must not go on as if nothing was due."""
+
+    def fail(*said: Any) -> None:
+        raise ArithmeticError("inside")
+
+    monkeypatch.setattr(Dispatcher, what, fail)
+    pipe, poster = Pipe(), Poster(networks_of("127.0.0.2"))
+    sending = Sending(Sender(poster, SEALER, lambda: NOW), cast(asyncio.WriteTransport, pipe))
+    async with receiving() as port:
+        serving = asyncio.create_task(sending.serve(pipe.to_sender))
+        pipe.tell(Known("ep", Endpoint(url=f"http://127.0.0.2:{port}/")), Held(1, [3], 4))
+        asked = await pipe.hear(Groups)
+        pipe.tell(Waits(asked.number, []), noted())
+        async with asyncio.timeout(20):
+            await asyncio.wait([serving])
+    poster.close()
