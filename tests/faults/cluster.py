@@ -116,6 +116,15 @@ class Worker:
         self.send(signal.SIGKILL)
         self.wait(EXIT_S)
 
+    def kill_sender(self) -> bool:
+        """Kill the process that sends its webhooks; False if there is none."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        return bool(children)
+
     def terminate(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """End it as a supervisor does; it must go by itself, once it is so far as to listen."""
         listens = self.get("/live")[0] == 200

@@ -1,4 +1,4 @@
-"""Webhooks while receivers misbehave and the worker is killed: a run, and what is judged of it."""
+"""Webhooks while receivers misbehave and workers and senders are killed: a run, and what is judged of it."""
 
 import contextlib
 import json
@@ -38,6 +38,7 @@ class HookReport:
     """What is wrong, and some figures."""
 
     kills: int = 0
+    senders_killed: int = 0
     expected: int = 0
     attempts: int = 0
     arrivals: int = 0
@@ -69,7 +70,8 @@ class HookReport:
         late = sorted(self.lateness_ms) or [0.0]
         at = {share: late[int(share * (len(late) - 1))] for share in (0.5, 0.9, 0.99, 1.0)}
         return (
-            f"webhooks: {self.kills} kills, {self.expected} expected, {self.arrivals} arrivals, "
+            f"webhooks: {self.kills} kills, {self.senders_killed} of senders alone, "
+            f"{self.expected} expected, {self.arrivals} arrivals, "
             f"{self.attempts} attempts, later than due by ms: "
             + ", ".join(f"p{share * 100:g} {value:,.0f}" for share, value in at.items())
             + f"; {self.faults() or 'all as expected'}, {self.seconds:.0f} s"
@@ -101,6 +103,9 @@ def hooks_run(names: Names, directory: Path, seed: int, seconds: float, say: Say
         load = Load(names, time.monotonic() + seconds)
         while time.monotonic() < load.until:
             load.go_on(rng.uniform(1.5, 5))
+            if rng.random() < 0.5:
+                report.senders_killed += worker.kill_sender()
+                load.go_on(rng.uniform(0.1, 3))
             worker.kill()
             report.kills += 1
             say(f"{time.monotonic() - began:5.1f} s  kill {report.kills}")

@@ -27,4 +27,5 @@ def test_every_webhook_arrives_in_order_and_by_the_schedule(
         print(f"\nFAULTS_SEED={seed} {report}", flush=True)
     assert not report.faults(), str(report)
     assert report.kills >= 10
+    assert report.senders_killed
     assert report.attempts > report.expected
