@@ -36,7 +36,7 @@ from streams.domain.webhooks import (
 )
 from streams.messages import encode
 from streams.webhooks.jobs import Done, Job
-from streams.webhooks.pipe import Answer, Due, Firsts, Groups, Listed, Look, Read, Waits
+from streams.webhooks.pipe import Answer, Due, Firsts, Groups, Listed, Look, Question, Read, Waits
 
 __all__ = ["Dispatcher", "Pace", "Post", "Worker"]
 
@@ -84,9 +84,6 @@ Records wait for longer than that, and lanes notice how often something is done 
 Place = tuple[int, bytes]
 
 
-Asked = Groups | Look | Read
-
-
 class Worker(Protocol):
     """Whose partitions these are, as far as it has said.
 
@@ -105,7 +102,7 @@ class Worker(Protocol):
     def stand(self, partition: int) -> int:
         """Return up to which offset of a partition all is applied that came of attempts."""
 
-    def ask(self, question: Asked) -> None:
+    def ask(self, question: Question) -> None:
         """Ask; the answer is told to `Dispatcher.found`, in order with all else that it says."""
 
     async def produce(self, partition: int, records: list[tuple[bytes, bytes]]) -> int:
@@ -333,7 +330,7 @@ class Dispatcher:
         if jobs:
             self.post.post(jobs)
 
-    def _ask(self, question: Asked, then: Callable[[Any], None]) -> None:
+    def _ask(self, question: Question, then: Callable[[Any], None]) -> None:
         self._numbers += 1
         question.number = self._numbers
         self._asked[self._numbers] = then

@@ -22,6 +22,7 @@ from streams.domain.webhooks import GROUP_BYTES, Queue, Told
 from streams.engine.reading import Reader
 from streams.engine.units import NO_HEADERS, Output
 from streams.webhooks.pipe import (
+    Answer,
     Counted,
     Firsts,
     Groups,
@@ -32,7 +33,7 @@ from streams.webhooks.pipe import (
     Noted,
     Produce,
     Produced,
-    Read,
+    Question,
     Said,
     Stands,
     Tidings,
@@ -195,7 +196,7 @@ class Feed:
             if asked_by == self._sender:
                 self.pipe.tell([*self._changes(), Produced(said.number, offset)])
 
-    def _answer(self, asked: Groups | Look | Read) -> Waits | Listed | Firsts:
+    def _answer(self, asked: Question) -> Answer:
         partition = asked.partition
         is_held = partition in self.reader.held()
         if isinstance(asked, Groups):

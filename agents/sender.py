@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from agents.dispatching import Asked, Dispatcher
+from agents.dispatching import Dispatcher
 from streams.domain.retries import retry_after_ms
 from streams.domain.routing import Routing
 from streams.domain.webhooks import group_of
@@ -33,6 +33,7 @@ from streams.webhooks.pipe import (
     Noted,
     Produce,
     Produced,
+    Question,
     Said,
     Stands,
     Tidings,
@@ -74,7 +75,7 @@ class Told:
         """Return up to which offset of a partition all is applied that came of attempts."""
         return self._stands.get(partition, 0)
 
-    def ask(self, question: Asked) -> None:
+    def ask(self, question: Question) -> None:
         """Ask; the dispatcher is told the answer."""
         self._say(question)
 

@@ -191,11 +191,13 @@ class Telling:
 
     def load(self, said: Iterable[Said], unit: Unit) -> None:
         """Read together what attempts will change."""
-        attempts = [one for one in said if isinstance(one, Attempted)]
+        attempts = [
+            (queue_key(one.endpoint_id, one.message_id), one) for one in said if isinstance(one, Attempted)
+        ]
         queues, sendings = unit.table(self.tables.queues), []
-        queues.load([queue_key(one.endpoint_id, one.message_id) for one in attempts])
-        for one in attempts:
-            queue = queues.get(queue_key(one.endpoint_id, one.message_id))
+        queues.load([key for key, _ in attempts])
+        for key, one in attempts:
+            queue = queues.get(key)
             if queue is None:
                 continue
             # of a first attempt nothing is kept yet

@@ -176,13 +176,14 @@ class Counted(Message):
     under_way: int
 
 
-Answer: TypeAlias = Waits | Listed | Firsts | Produced
-Question: TypeAlias = Groups | Look | Read | Produce
+Answer: TypeAlias = Waits | Listed | Firsts
+Question: TypeAlias = Groups | Look | Read
+"""Of the tables."""
 
-Tidings: TypeAlias = Known | Held | Stands | Noted | Answer
+Tidings: TypeAlias = Known | Held | Stands | Noted | Answer | Produced
 """What a worker tells its sender."""
 
-Said: TypeAlias = Question | Counted
+Said: TypeAlias = Question | Produce | Counted
 """What a sender tells its worker."""
 
 
