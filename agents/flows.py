@@ -474,17 +474,20 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
-        self.tables.telling.load([what for _, _, what in said], unit)
-        for record, _, what in said:
-            outcome = self._take(record, what, unit)
-            unit.count(outcome)
+        queues = self.tables.telling.load([what for _, _, what in said], unit)
+        outcomes = Counter[Outcome]()
+        for (record, _, what), queue in zip(said, queues, strict=True):
+            outcome = self._take(record, what, queue, unit)
+            outcomes[outcome] += 1
             if record.headers:
                 unit.tell(record.headers, outcome)
+        for outcome, count in outcomes.items():
+            unit.count(outcome, count)
 
-    def _take(self, record: Record, what: Said, unit: Unit) -> Outcome:
+    def _take(self, record: Record, what: Said, queue: bytes, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Attempted):
-            state = telling.attempted(what, record.offset, record.timestamp, unit)
+            state = telling.attempted(what, queue, record.offset, record.timestamp, unit)
             return "webhook-repeated" if state is None else ATTEMPTED[state]
         if isinstance(what, Resend):
             is_news = telling.resend(what, record.timestamp, unit)
@@ -557,8 +560,8 @@ class Events:
         self._stream = stream
         self._emit = unit.emitter(topic)
         self._wants = telling.routing.wants
-        self._telling = telling
-        self._unit = unit
+        self._tell = telling.tell
+        self._tells = telling.tells(unit)
 
     def tell(
         self,
@@ -604,7 +607,7 @@ class Events:
             if is_told:
                 place = event_place(self._stream, offset, number)
                 came_to = reached if type_ in REACHES else None
-                self._telling.tell(place, event, value, came_to, delivery, record.timestamp, self._unit)
+                self._tell(self._tells, place, event, value, came_to, delivery, record.timestamp)
 
     def tell_end(
         self,
@@ -632,7 +635,7 @@ class Events:
         request = delivery.request
         if self._wants[(type_,), None] or (request is not None and request.webhooks is not None):
             place = event_place(self._stream, record.offset, 0)
-            self._telling.tell(place, event, value, None, delivery, record.timestamp, self._unit)
+            self._tell(self._tells, place, event, value, None, delivery, record.timestamp)
 
 
 REACHES: Final = frozenset({"tracking.started", "status.updated"})

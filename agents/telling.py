@@ -8,16 +8,16 @@ Pure but for the unit of work that is written to; knows no Faust.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from streams.domain.delivery import Delivery, Webhook
+from streams.domain.delivery import Delivery
 from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, heard
 from streams.domain.placement import partition_of
 from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
-from streams.domain.routing import Kind, Route, Routing, own_routes
+from streams.domain.routing import Route, Routing, own_routes
 from streams.domain.statuses import Status
 from streams.domain.times import iso
 from streams.domain.webhooks import (
@@ -65,11 +65,11 @@ HEARD_EVERY_MS: Final = 1_000
 """How often it is told at most how an endpoint fares."""
 
 
-class Tells(list[tuple[bytes, Kind, str, str, bytes, int, Sequence[Webhook] | None]]):
+class Tells(list[tuple[bytes, str, str, str, bytes, int, Sequence[Route]]]):
     """What a unit has to tell, in order.
 
-    Of an event its key, its kind, its message's id, when it occurred, its data, when its record came, ms, and
-    where its message's own request wants it to go.
+    Of an event its key, its type, its message's id, when it occurred, its data, when its record came, ms, and
+    where it goes.
     """
 
 
@@ -100,15 +100,19 @@ class Telling:
         self.retention_ms: Final = retention_ms
         self._heard_at: dict[tuple[str, bool], int] = {}
 
+    def tells(self, unit: Unit) -> Tells:
+        """Return what a unit has to tell, to which `tell` adds."""
+        return unit.gathered(Tells, self._tell_all)
+
     def tell(
         self,
+        tells: Tells,
         key: bytes,
         event: Event,
         value: bytes,
         reached: Status | None,
         delivery: Delivery,
         at: int,
-        unit: Unit,
     ) -> None:
         """Keep that an event of a message is to be told, if it is.
 
@@ -118,19 +122,23 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        request = delivery.request
-        kind = event.type, reached, delivery.tenant, delivery.channel, delivery.provider
+        type_, request = event.type, delivery.request
+        routes: Sequence[Route]
+        routes = self.routing.routes[type_, reached, delivery.tenant, delivery.channel, delivery.provider]
+        if request is not None and request.webhooks is not None:
+            routes = (*routes, *own_routes(request.webhooks, type_, reached))
+        if not routes:
+            return
         if len(value) > MOST_BODY_BYTES - ROOM:
             value = encode(_without_report(event))
-        own = None if request is None else request.webhooks
-        told = key, kind, event.message_id, event.occurred_at, value, at, own
-        unit.gathered(Tells, self._tell_all).append(told)
+        tells.append((key, type_, event.message_id, event.occurred_at, value, at, routes))
 
     def tell_of_provider(self, key: bytes, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
         """Keep that an event of a provider is to be told, if it is."""
-        kind = event.type, None, None, None, event.provider
-        told = key, kind, event.provider, event.occurred_at, value, at, None
-        unit.gathered(Tells, self._tell_all).append(told)
+        routes = self.routing.routes[event.type, None, None, None, event.provider]
+        if routes:
+            told = key, event.type, event.provider, event.occurred_at, value, at, routes
+            self.tells(unit).append(told)
 
     def _tell_all(self, tells: Tells, unit: Unit) -> Iterator[None]:
         """Let all wait that a unit has to tell, behind what waits of the same messages.
@@ -138,15 +146,8 @@ class Telling:
         Together, for it is little beside the callbacks that it comes from: one by one each would find that
         its code and data have left the processor's caches. Queues that are read together cost a tenth.
         """
-        routes_of, events = self.routing.routes, unit.table(self.tables.events)
-        waits: list[Wait] = []
-        for key, kind, message_id, occurred_at, data, at, own in tells:
-            type_, reached, _, _, _ = kind
-            routes: Sequence[Route] = routes_of[kind]
-            if own is not None:
-                routes = (*routes, *own_routes(own, type_, reached))
-            if not routes:
-                continue
+        events, waits = unit.table(self.tables.events), list[Wait]()
+        for key, type_, message_id, occurred_at, data, at, routes in tells:
             # as `encode` would have it, but the data are encoded already; type and time need no escaping
             parts = type_.encode(), occurred_at.encode(), data
             body = b'{"type":"%s","timestamp":"%s","data":%s}' % parts
@@ -158,65 +159,46 @@ class Telling:
                 self._enqueue_all(waits, unit)
                 waits.clear()
                 yield
-        self._enqueue_all(waits, unit)
+        if waits:
+            self._enqueue_all(waits, unit)
 
     def _enqueue_all(self, waits: Sequence[Wait], unit: Unit) -> None:
-        queues = unit.table(self.tables.queues)
+        queues, noted = unit.table(self.tables.queues), unit.noted(DUE)
         queues.load([key for key, *_ in waits])
-        for key, group, event, told, endpoint in waits:
-            self._enqueue(queues, key, group, event, told, told.at, endpoint, unit)
+        for wait in waits:
+            _enqueue(queues, noted, wait, wait[3].at)
         unit.settle()
 
-    def _enqueue(
-        self,
-        queues: View[Queue],
-        key: bytes,
-        group: bytes,
-        event: bytes,
-        told: Told,
-        at: int,
-        endpoint: Endpoint | None,
-        unit: Unit,
-    ) -> Queue | None:
-        """Let an event wait; return the queue if it is its first."""
-        queue = queues.get(key)
-        if queue is not None:
-            queue.waiting.append(event)
-            queues.put(key, queue)
-            return None
-        queue = Queue(1, group, [event], at, endpoint=endpoint)
-        queues.put(key, queue)
-        _note(key, group, (queue, told), unit)
-        return queue
-
-    def load(self, said: Iterable[Said], unit: Unit) -> None:
-        """Read together what attempts will change."""
-        attempts = [
-            (queue_key(one.endpoint_id, one.message_id), one) for one in said if isinstance(one, Attempted)
-        ]
-        queues, sendings = unit.table(self.tables.queues), []
-        queues.load([key for key, _ in attempts])
-        for key, one in attempts:
+    def load(self, said: Sequence[Said], unit: Unit) -> list[bytes]:
+        """Read together what will change; return the keys of the queues that it is said of, in order."""
+        keys, more = [queue_key(one.endpoint_id, one.message_id) for one in said], list[bytes]()
+        queues = unit.table(self.tables.queues)
+        queues.load(keys)
+        for key, one in zip(keys, said, strict=True):
             queue = queues.get(key)
-            if queue is None:
+            if queue is None or not isinstance(one, Attempted):
                 continue
-            # of a first attempt nothing is kept yet
-            first = 0 if one.number > 1 else 1
-            sendings += [sending_key(event, one.endpoint_id) for event in queue.waiting[first:2]]
-        unit.table(self.tables.sendings).load(sendings)
+            if one.number > 1:
+                more.append(sending_key(queue.waiting[0], one.endpoint_id))
+            # of a first attempt nothing is kept yet, but perhaps of the event behind it
+            if len(queue.waiting) > 1:
+                more.append(sending_key(queue.waiting[1], one.endpoint_id))
+        unit.table(self.tables.sendings).load(more)
+        return keys
 
-    def attempted(self, said: Attempted, offset: int, at: int, unit: Unit) -> State | None:
+    def attempted(self, said: Attempted, key: bytes, offset: int, at: int, unit: Unit) -> State | None:
         """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
 
         Args:
+            key: the queue's.
             offset: of the record that says so, and its time, ms.
         """
-        queues, key = unit.table(self.tables.queues), queue_key(said.endpoint_id, said.message_id)
+        queues = unit.table(self.tables.queues)
         queue = queues.get(key)
         if queue is None:
             return None
         event = queue.waiting[0]
-        if event_id(unit.partition, event) != said.event_id or said.number != queue.attempts + 1:
+        if said.number != queue.attempts + 1 or event_id(unit.partition, event) != said.event_id:
             _note(key, queue.group, (queue, None), unit)
             return None
         kept_at = sending_key(event, said.endpoint_id)
@@ -229,8 +211,9 @@ class Telling:
         if sending is None:
             sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
             sending.endpoint = queue.endpoint
+        came_to = verdict(said)
         schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
-        state = after_attempt(queue, sending, said, schedule, is_kept=queue.endpoint is None)
+        state = after_attempt(queue, sending, said, came_to, schedule, is_kept=queue.endpoint is None)
         put(kept_at, sending)
         if state == "pending":
             queues.put(key, queue)
@@ -239,7 +222,7 @@ class Telling:
             self._emit(said, state == "delivered", offset, at, unit)
             self._next(queues, key, queue, said.endpoint_id, said.started_at + said.duration, unit)
         if queue.endpoint is None and endpoint is not None:
-            self._hear(said.endpoint_id, endpoint, verdict(said), at, unit)
+            self._hear(said.endpoint_id, endpoint, came_to, at, unit)
         return state
 
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
@@ -256,7 +239,7 @@ class Telling:
         if not is_known or (queue is not None and event in queue.waiting):
             return False
         group = Route.to(said.endpoint_id).group if own is None or sending is None else sending.group
-        first = self._enqueue(queues, key, group, event, told, at, own, unit)
+        first = _enqueue(queues, unit.noted(DUE), (key, group, event, told, own), at)
         if sending is not None:
             sending.state = "pending"
             sendings.put(kept_at, sending)
@@ -358,8 +341,22 @@ class Telling:
         unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
 
 
+def _enqueue(queues: View[Queue], noted: dict[Hashable, Any], wait: Wait, at: int) -> Queue | None:
+    """Let an event wait from a time on, ms; return the queue if it is its first."""
+    key, group, event, told, endpoint = wait
+    queue = queues.get(key)
+    if queue is not None:
+        queue.waiting.append(event)
+        queues.put(key, queue)
+        return None
+    queue = Queue(1, group, [event], at, endpoint=endpoint)
+    queues.put(key, queue)
+    noted[group, key] = queue, told
+    return queue
+
+
 def _note(key: bytes, group: bytes, standing: Standing, unit: Unit) -> None:
-    unit.note(DUE, (group, key), standing)
+    unit.noted(DUE)[group, key] = standing
 
 
 DAY_MS: Final = 86_400_000

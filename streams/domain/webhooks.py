@@ -73,10 +73,11 @@ OWN: Final = "@"
 _STREAMS: Final[Mapping[str, bytes]] = {"requests": b"r", "statuses": b"s"}
 _ID: Final = re.compile(rf"({'|'.join(_STREAMS)})-[0-9]{{1,19}}-([0-9]{{1,19}})-([0-9]{{1,19}})")
 _STREAM_NAMES: Final = {letter: name for name, letter in _STREAMS.items()}
-_PLACE: Final = Struct(">QB")
-_pack_place: Final = _PLACE.pack
+_PLACE: Final = Struct(">cQB")
+_pack: Final = _PLACE.pack
+_unpack: Final = _PLACE.unpack
 
-EVENT_RANGES: Final = [(letter, letter + b"\xff" * (_PLACE.size + 1)) for letter in _STREAMS.values()]
+EVENT_RANGES: Final = [(letter, letter + b"\xff" * _PLACE.size) for letter in _STREAMS.values()]
 """Between which keys the events of each input lie, in order of arrival."""
 
 
@@ -194,7 +195,7 @@ class Abandon(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="w
 
 def event_place(stream: str, offset: int, number: int) -> bytes:
     """Return the key of an event: of a record's events the one of that number."""
-    return _STREAMS[stream] + _pack_place(offset, number)
+    return _pack(_STREAMS[stream], offset, number)
 
 
 def event_key(id_: str) -> bytes | None:
@@ -218,8 +219,8 @@ def partition_named(id_: str) -> int | None:
 
 def event_id(partition: int, key: bytes) -> str:
     """Return the id of an event."""
-    offset, number = _PLACE.unpack(key[1:])
-    return f"{_STREAM_NAMES[key[:1]]}-{partition}-{offset}-{number}"
+    letter, offset, number = _unpack(key)
+    return f"{_STREAM_NAMES[letter]}-{partition}-{offset}-{number}"
 
 
 def queue_key(endpoint_id: str, message_id: str) -> bytes:
@@ -240,8 +241,7 @@ def sending_key(event: bytes, endpoint_id: str) -> bytes:
 
 def sending_names(key: bytes) -> tuple[bytes, str]:
     """Return the event's key and the endpoint's id that a sending's key is made of."""
-    size = 1 + _PLACE.size
-    return key[:size], key[size:].decode()
+    return key[: _PLACE.size], key[_PLACE.size :].decode()
 
 
 def owner_of(message_id: str) -> str:
@@ -260,33 +260,35 @@ def verdict(said: Attempted) -> Verdict:
 
 
 def after_attempt(
-    queue: Queue, sending: Sending, said: Attempted, schedule: Sequence[int], *, is_kept: bool
+    queue: Queue,
+    sending: Sending,
+    said: Attempted,
+    came_to: Verdict,
+    schedule: Sequence[int],
+    *,
+    is_kept: bool,
 ) -> State:
     """Note what came of the attempt that a queue's first was due for, and say how that stands now.
 
     While it is pending, the queue says when it is tried again; else the first is to be let go (`begun_anew`).
 
     Args:
+        came_to: what is to be made of it (`verdict`).
         is_kept: whether the endpoint outlives the message: what is refused for ever waits until it is mended.
     """
-    sending.attempts = said.number
-    sending.tries = [
-        *sending.tries[1 - MOST_TRIES_LOGGED :],
-        Try(said.number, said.started_at, said.duration, said.status, said.trouble, said.body),
-    ]
-    came_to = verdict(said)
-    ended_at = said.started_at + said.duration
-    queue.attempts = said.number
+    tried = Try(said.number, said.started_at, said.duration, said.status, said.trouble, said.body)
+    sending.tries = [*sending.tries[1 - MOST_TRIES_LOGGED :], tried] if sending.tries else [tried]
+    sending.attempts = queue.attempts = said.number
     if came_to == "delivered":
         sending.state = "delivered"
-    else:
-        made = said.number - queue.from_attempt
-        again = next_attempt_at(ended_at, made, said.random, said.retry_after, schedule)
-        if came_to == "gone":
-            # until its endpoint is known to be disabled it must not be tried at once
-            again = (again or ended_at + GONE_PAUSE_MS) if is_kept else None
-        sending.state = "failed" if again is None else "pending"
-        queue.due_at = ended_at if again is None else again
+        return "delivered"
+    ended_at, made = said.started_at + said.duration, said.number - queue.from_attempt
+    again = next_attempt_at(ended_at, made, said.random, said.retry_after, schedule)
+    if came_to == "gone":
+        # until its endpoint is known to be disabled it must not be tried at once
+        again = (again or ended_at + GONE_PAUSE_MS) if is_kept else None
+    sending.state = "failed" if again is None else "pending"
+    queue.due_at = ended_at if again is None else again
     return sending.state
 
 

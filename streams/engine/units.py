@@ -253,16 +253,9 @@ class Unit:
             if name == CALL_HEADER:
                 self.told.append((token, outcome))
 
-    def note(self, listener: str, what: Hashable, more: Any = None) -> None:
-        """Let those who listen know of something, once it is true.
-
-        Args:
-            more: what else there is to know of it; what is noted last is true.
-        """
-        noted = self.notes.get(listener)
-        if noted is None:
-            noted = self.notes[listener] = {}
-        noted[what] = more
+    def noted(self, listener: str) -> dict[Hashable, Any]:
+        """Return what those who listen are let know once it is true: of what, and what there is to know."""
+        return self.notes.setdefault(listener, {})
 
     def finish(self) -> Iterator[None]:
         """Spend what was gathered, in steps: it may be more work than the loop should wait for."""
