@@ -268,7 +268,8 @@ class Dispatcher:
         """Take how queues of a partition stand now."""
         self._release(partition)
         known, busy = self._known, self._busy[partition]
-        for group, key, queue, told in due:
+        for (group, key), standing in due:
+            queue, told = standing or (None, None)
             if queue is None or told is None:
                 known.pop((partition, key), None)
             else:

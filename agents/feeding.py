@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from agents.dispatching import MOST_KNOWN
-from agents.telling import Standing
 from agents.waiting import looked_up
 from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
@@ -48,8 +47,6 @@ log = logging.getLogger(__name__)
 
 MOST_UNHEARD: Final = 16 << 20
 """While a sender has not heard so many bytes, it reads for itself what is to be sent."""
-
-NOTHING: Final[tuple[Queue | None, Told | None]] = (None, None)
 
 
 class Pipe(Protocol):
@@ -157,11 +154,10 @@ class Feed:
         """Take how queues of a partition stand now (`DUE`)."""
         self.pipe.want()
         if self.pipe.is_there:
-            stood: Iterable[tuple[Any, Standing]] = due.items()
-            told = [(group, key, *(standing or NOTHING)) for (group, key), standing in stood]
+            told: list[Any] = list(due.items())
             known = 0 if self.pipe.unheard_bytes > MOST_UNHEARD else MOST_KNOWN
-            for number, (group, key, queue, _) in enumerate(told[: max(0, len(told) - known)]):
-                told[number] = group, key, queue, None
+            for number, (where, standing) in enumerate(told[: max(0, len(told) - known)]):
+                told[number] = where, standing and (standing[0], None)
             self.pipe.tell([*self._changes(), Noted(partition, told)])
 
     def changed(self, endpoint_id: str, endpoint: Endpoint | None) -> None:

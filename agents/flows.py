@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from agents.counting import Counting
-from agents.telling import Telling
+from agents.telling import Results, Telling
 from streams.domain.attempts import REQUESTED, Entry
 from streams.domain.delivery import (
     Callback,
@@ -474,21 +474,22 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
-        queues = self.tables.telling.load([what for _, _, what in said], unit)
+        attempts = Results(self.tables.telling, unit)
+        queues = attempts.load([what for _, _, what in said])
         outcomes = Counter[Outcome]()
         for (record, _, what), queue in zip(said, queues, strict=True):
-            outcome = self._take(record, what, queue, unit)
+            outcome = self._take(record, what, queue, attempts, unit)
             outcomes[outcome] += 1
             if record.headers:
                 unit.tell(record.headers, outcome)
         for outcome, count in outcomes.items():
             unit.count(outcome, count)
 
-    def _take(self, record: Record, what: Said, queue: bytes, unit: Unit) -> Outcome:
-        telling = self.tables.telling
+    def _take(self, record: Record, what: Said, queue: bytes, attempts: Results, unit: Unit) -> Outcome:
         if isinstance(what, Attempted):
-            state = telling.attempted(what, queue, record.offset, record.timestamp, unit)
+            state = attempts.take(what, queue, record.offset, record.timestamp)
             return "webhook-repeated" if state is None else ATTEMPTED[state]
+        telling = self.tables.telling
         if isinstance(what, Resend):
             is_news = telling.resend(what, record.timestamp, unit)
             return "webhook-resent" if is_news else "webhook-repeated"

@@ -43,7 +43,7 @@ from streams.messages import Event, ProviderEvent, Said, WebhookEvent, encode, e
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
-__all__ = ["DUE", "Standing", "Telling"]
+__all__ = ["DUE", "Results", "Standing", "Telling"]
 
 DUE: Final = "webhooks"
 """What those listen to who are to know how a queue stands whenever its first, or when that is due, changes.
@@ -53,6 +53,9 @@ They are told its group and key, and `Standing`.
 
 Standing: TypeAlias = tuple[Queue, Told | None] | None
 """A queue, and its first if that is at hand; None: nothing waits there any more."""
+
+Noted: TypeAlias = dict[Hashable, Any]
+"""How queues stand, for those who are to know."""
 
 Wait: TypeAlias = tuple[bytes, bytes, bytes, Told, Endpoint | None]
 """A queue's key, its group, an event's key, the event, where to."""
@@ -169,62 +172,6 @@ class Telling:
             _enqueue(queues, noted, wait, wait[3].at)
         unit.settle()
 
-    def load(self, said: Sequence[Said], unit: Unit) -> list[bytes]:
-        """Read together what will change; return the keys of the queues that it is said of, in order."""
-        keys, more = [queue_key(one.endpoint_id, one.message_id) for one in said], list[bytes]()
-        queues = unit.table(self.tables.queues)
-        queues.load(keys)
-        for key, one in zip(keys, said, strict=True):
-            queue = queues.get(key)
-            if queue is None or not isinstance(one, Attempted):
-                continue
-            if one.number > 1:
-                more.append(sending_key(queue.waiting[0], one.endpoint_id))
-            # of a first attempt nothing is kept yet, but perhaps of the event behind it
-            if len(queue.waiting) > 1:
-                more.append(sending_key(queue.waiting[1], one.endpoint_id))
-        unit.table(self.tables.sendings).load(more)
-        return keys
-
-    def attempted(self, said: Attempted, key: bytes, offset: int, at: int, unit: Unit) -> State | None:
-        """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
-
-        Args:
-            key: the queue's.
-            offset: of the record that says so, and its time, ms.
-        """
-        queues = unit.table(self.tables.queues)
-        queue = queues.get(key)
-        if queue is None:
-            return None
-        event = queue.waiting[0]
-        if said.number != queue.attempts + 1 or event_id(unit.partition, event) != said.event_id:
-            _note(key, queue.group, (queue, None), unit)
-            return None
-        kept_at = sending_key(event, said.endpoint_id)
-        endpoint = self.routing.endpoints.get(said.endpoint_id) or queue.endpoint
-        sendings = unit.table(self.tables.sendings)
-        # a queue's attempts are counted from those that are kept, so of the first nothing is
-        sending, put = None, sendings.put_new
-        if said.number > 1:
-            sending, put = sendings.get(kept_at), sendings.put
-        if sending is None:
-            sending = Sending(1, said.message_id, "pending", queue.group, said.made_at)
-            sending.endpoint = queue.endpoint
-        came_to = verdict(said)
-        schedule = schedule_of(None if endpoint is None else endpoint.retries, self.schedule)
-        state = after_attempt(queue, sending, said, came_to, schedule, is_kept=queue.endpoint is None)
-        put(kept_at, sending)
-        if state == "pending":
-            queues.put(key, queue)
-            _note(key, queue.group, (queue, None), unit)
-        else:
-            self._emit(said, state == "delivered", offset, at, unit)
-            self._next(queues, key, queue, said.endpoint_id, said.started_at + said.duration, unit)
-        if queue.endpoint is None and endpoint is not None:
-            self._hear(said.endpoint_id, endpoint, came_to, at, unit)
-        return state
-
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
         """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
         event = event_key(said.event_id)
@@ -256,12 +203,11 @@ class Telling:
         queue = queues.get(key)
         if queue is None:
             return False
-        if queue.endpoint is not None or said.endpoint_id in self.routing.endpoints:
-            _note(key, queue.group, (queue, None), unit)
-            return False
-        queues.delete(key)
-        _note(key, queue.group, None, unit)
-        return True
+        gone = queue.endpoint is None and said.endpoint_id not in self.routing.endpoints
+        if gone:
+            queues.delete(key)
+        unit.noted(DUE)[queue.group, key] = None if gone else (queue, None)
+        return gone
 
     def let_go(self, now: int, unit: Unit) -> Iterator[None]:
         """Forget what was told longer ago than it is kept, up to so much; in steps."""
@@ -293,43 +239,13 @@ class Telling:
             if queue is None or key not in queue.waiting:
                 continue
             if queue.waiting[0] == key:
-                self._next(queues, where, queue, endpoint_id, queue.due_at, unit)
+                _next(queues, sendings, unit.noted(DUE), where, queue, endpoint_id, queue.due_at)
             else:
                 queue.waiting.remove(key)
                 queues.put(where, queue)
         events.delete(key)
 
-    def _next(
-        self, queues: View[Queue], key: bytes, queue: Queue, endpoint_id: str, at: int, unit: Unit
-    ) -> None:
-        """Let a queue's first go, and the next one be it."""
-        del queue.waiting[0]
-        if not queue.waiting:
-            queues.delete(key)
-            _note(key, queue.group, None, unit)
-            return
-        sendings = unit.table(self.tables.sendings)
-        again = sendings.get(sending_key(queue.waiting[0], endpoint_id))
-        begun_anew(queue, at, 0 if again is None else again.attempts)
-        queues.put(key, queue)
-        _note(key, queue.group, (queue, None), unit)
-
-    def _emit(self, said: Attempted, arrived: bool, offset: int, at: int, unit: Unit) -> None:
-        key = said.message_id.encode()
-        event = WebhookEvent(
-            f"webhooks-{unit.partition}-{offset}-0",
-            "webhook.delivered" if arrived else "webhook.failed",
-            said.message_id,
-            iso(at),
-            said.event_id,
-            said.endpoint_id,
-            said.number,
-            said.status,
-            said.trouble,
-        )
-        unit.emit(self.names.events, key, encode(event), event_headers(event, key))
-
-    def _hear(self, endpoint_id: str, endpoint: Endpoint, came_to: Verdict, at: int, unit: Unit) -> None:
+    def hear(self, endpoint_id: str, endpoint: Endpoint, came_to: Verdict, at: int, unit: Unit) -> None:
         """Let the endpoint's lane know what changes how it stands, wherever that is; now and then."""
         if heard(endpoint, came_to, at, self.disabled_after_ms) is None:
             return
@@ -341,7 +257,109 @@ class Telling:
         unit.emit(self.names.requests, key, value, partition=partition_of(key, unit.partitions))
 
 
-def _enqueue(queues: View[Queue], noted: dict[Hashable, Any], wait: Wait, at: int) -> Queue | None:
+class Results:
+    """Takes what came of attempts, as one batch says it."""
+
+    def __init__(self, telling: Telling, unit: Unit) -> None:
+        self._telling = telling
+        self._unit = unit
+        self._place = f"webhooks-{unit.partition}-"
+        self._queues = unit.table(telling.tables.queues)
+        self._sendings = unit.table(telling.tables.sendings)
+        self._emit = unit.emitter(telling.names.events)
+        self._noted = unit.noted(DUE)
+        self._endpoints = telling.routing.endpoints
+
+    def load(self, said: Sequence[Said]) -> list[bytes]:
+        """Read together what will change; return the keys of the queues that it is said of, in order."""
+        keys, more = [queue_key(one.endpoint_id, one.message_id) for one in said], list[bytes]()
+        self._queues.load(keys)
+        for key, one in zip(keys, said, strict=True):
+            queue = self._queues.get(key)
+            if queue is None or not isinstance(one, Attempted):
+                continue
+            if one.number > 1:
+                more.append(sending_key(queue.waiting[0], one.endpoint_id))
+            # of a first attempt nothing is kept yet, but perhaps of the event behind it
+            if len(queue.waiting) > 1:
+                more.append(sending_key(queue.waiting[1], one.endpoint_id))
+        self._sendings.load(more)
+        return keys
+
+    def take(self, said: Attempted, key: bytes, offset: int, at: int) -> State | None:
+        """Take what came of an attempt; None if that is known already, or nobody waits for it any more.
+
+        Args:
+            key: the queue's.
+            offset: of the record that says so, and its time, ms.
+        """
+        queue = self._queues.get(key)
+        if queue is None:
+            return None
+        event, number, endpoint_id = queue.waiting[0], said.number, said.endpoint_id
+        if number != queue.attempts + 1 or event_id(self._unit.partition, event) != said.event_id:
+            self._noted[queue.group, key] = queue, None
+            return None
+        own, kept_at = queue.endpoint, sending_key(event, endpoint_id)
+        # a queue's attempts are counted from those that are kept, so of the first nothing is
+        sending, put = None, self._sendings.put_new
+        if number > 1:
+            sending, put = self._sendings.get(kept_at), self._sendings.put
+        if sending is None:
+            sending = Sending(1, said.message_id, "pending", queue.group, said.made_at, endpoint=own)
+        endpoint, came_to = self._endpoints.get(endpoint_id) or own, verdict(said)
+        schedule = schedule_of(None if endpoint is None else endpoint.retries, self._telling.schedule)
+        state = after_attempt(queue, sending, said, came_to, schedule, is_kept=own is None)
+        put(kept_at, sending)
+        if state == "pending":
+            self._queues.put(key, queue)
+            self._noted[queue.group, key] = queue, None
+        else:
+            self._tell(said, state == "delivered", offset, at)
+            ended_at = said.started_at + said.duration
+            _next(self._queues, self._sendings, self._noted, key, queue, endpoint_id, ended_at)
+        if own is None and endpoint is not None:
+            self._telling.hear(endpoint_id, endpoint, came_to, at, self._unit)
+        return state
+
+    def _tell(self, said: Attempted, arrived: bool, offset: int, at: int) -> None:
+        key = said.message_id.encode()
+        event = WebhookEvent(
+            f"{self._place}{offset}-0",
+            "webhook.delivered" if arrived else "webhook.failed",
+            said.message_id,
+            iso(at),
+            said.event_id,
+            said.endpoint_id,
+            said.number,
+            said.status,
+            said.trouble,
+        )
+        self._emit((key, encode(event), event_headers(event, key), None))
+
+
+def _next(
+    queues: View[Queue],
+    sendings: View[Sending],
+    noted: Noted,
+    key: bytes,
+    queue: Queue,
+    endpoint_id: str,
+    at: int,
+) -> None:
+    """Let a queue's first go, and the next one be it."""
+    if len(queue.waiting) == 1:
+        queues.delete(key)
+        noted[queue.group, key] = None
+        return
+    del queue.waiting[0]
+    again = sendings.get(sending_key(queue.waiting[0], endpoint_id))
+    begun_anew(queue, at, 0 if again is None else again.attempts)
+    queues.put(key, queue)
+    noted[queue.group, key] = queue, None
+
+
+def _enqueue(queues: View[Queue], noted: Noted, wait: Wait, at: int) -> Queue | None:
     """Let an event wait from a time on, ms; return the queue if it is its first."""
     key, group, event, told, endpoint = wait
     queue = queues.get(key)
@@ -353,10 +371,6 @@ def _enqueue(queues: View[Queue], noted: dict[Hashable, Any], wait: Wait, at: in
     queues.put(key, queue)
     noted[group, key] = queue, told
     return queue
-
-
-def _note(key: bytes, group: bytes, standing: Standing, unit: Unit) -> None:
-    unit.noted(DUE)[group, key] = standing
 
 
 DAY_MS: Final = 86_400_000

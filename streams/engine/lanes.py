@@ -378,7 +378,7 @@ class Lanes:
             counter.inc(count)
         self.calls.tell(unit.told)
         for name, what in unit.notes.items():
-            if name in self._listeners:
+            if what and name in self._listeners:
                 self._listeners[name](unit.partition, what)
         metrics.UNITS.inc()
         metrics.LAST_COMMIT.set_to_current_time()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -57,12 +59,12 @@ class Packer:
     def pack(self, outputs: Mapping[tuple[str, int], Iterable[Output]]) -> None:
         """Append the outputs, by topic and partition; soon after they were made, while they are in cache."""
         for where, records in outputs.items():
-            batches = self._batches.get(where)
-            if batches is None:
-                batches = self._batches[where] = [self._producer.create_batch()]
-            self._append(batches, records)
+            self._append(where, records)
 
-    def _append(self, batches: list[Any], records: Iterable[Output]) -> None:
+    def _append(self, where: tuple[str, int], records: Iterable[Output]) -> None:
+        batches = self._batches.get(where)
+        if batches is None:
+            batches = self._batches[where] = [self._producer.create_batch()]
         batch = batches[-1]
         # aiokafka's own append() checks for serializers and closes, at a third of its cost
         append, number = batch._builder.append, batch._relative_offset
@@ -76,9 +78,10 @@ class Packer:
             number += 1
         batch._relative_offset = number
 
-    def pack_writes(self, topic: str, partition: int, writes: Iterable[Write]) -> None:
+    def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
-        self.pack({(topic, partition): [(key, value, NO_HEADERS, None) for key, value, _, _ in writes]})
+        keys, values = map(itemgetter(0), writes), map(itemgetter(1), writes)
+        self._append((topic, partition), zip(keys, values, repeat(NO_HEADERS), repeat(None)))
 
     async def send(self) -> dict[str, tuple[Awaitable[Any], int]]:
         """Hand all batches to the producer.

@@ -44,8 +44,8 @@ def _no_keys(table: TableLike[Any], first: bytes, end: bytes, limit: int) -> lis
 #: Writes what the handlers of a unit have gathered, in steps.
 Spend = Callable[[G, "Unit"], Iterator[None]]
 
-#: First bytes that the store keeps for itself (offset and index); no key may begin with them.
-RESERVED = (0xFE, 0xFF)
+#: From here on lie the keys that the store keeps for itself (offset and index).
+RESERVED = b"\xfe"
 
 
 #: Values that a view keeps decoded. Beyond, what changed is encoded and let go: a unit of thousands of live
@@ -60,10 +60,11 @@ class View(Generic[V]):
     key is put, it is written once.
     """
 
-    __slots__ = ("_before", "_changed", "_format", "_read", "_settled", "_values")
+    __slots__ = ("_before", "_changed", "_format", "_index", "_read", "_settled", "_values")
 
     def __init__(self, format: Format[V], read: Callable[[Sequence[bytes]], Sequence[bytes | None]]) -> None:
         self._format = format
+        self._index = format.index
         self._read = read
         self._values: dict[bytes, V | None] = {}
         self._changed: dict[bytes, None] = {}
@@ -86,7 +87,7 @@ class View(Generic[V]):
 
     def _load_stored(self, keys: list[bytes]) -> None:
         values, before = self._values, self._before
-        decode, index = self._format.decode, self._format.index
+        decode, index = self._format.decode, self._index
         for key, stored in zip(keys, self._read(keys), strict=True):
             if stored is None:
                 values[key] = None
@@ -107,7 +108,7 @@ class View(Generic[V]):
     def put(self, key: bytes, value: V) -> None:
         """Store `value` under `key`."""
         # what was there matters only for what it was listed under
-        if self._format.index is not None and key not in self._values:
+        if self._index is not None and key not in self._values:
             self.load((key,))
         self._values[key] = value
         self._changed[key] = None
@@ -130,10 +131,10 @@ class View(Generic[V]):
             self._settle()
 
     def _settle(self) -> None:
-        encode, index = self._format.encode, self._format.index
+        encode, index = self._format.encode, self._index
         values, before, settled = self._values, self._before, self._settled
         for key in self._changed:
-            if key[:1] and key[0] in RESERVED:
+            if key >= RESERVED:
                 raise ValueError(f"table key {key!r} begins with a byte that the store keeps for itself")
             value = values[key]
             was_listed = before.get(key, ())

@@ -45,8 +45,8 @@ LENGTH_BYTES: Final = 4
 Listing: TypeAlias = tuple[bytes, bytes]
 """An entry of the index, and its key."""
 
-Due: TypeAlias = tuple[bytes, bytes, Queue | None, Told | None]
-"""A queue's group and key, how it stands (None: nothing waits there), and its first if that is at hand."""
+Due: TypeAlias = tuple[tuple[bytes, bytes], tuple[Queue, Told | None] | None]
+"""A queue's group and key; how it stands, with its first if that is at hand. None: nothing waits there."""
 
 
 class Message(msgspec.Struct, array_like=True, tag=True, gc=False):

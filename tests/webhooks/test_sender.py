@@ -135,7 +135,7 @@ def noted() -> Noted:
     """That an event waits in the fourth partition."""
     queue = Queue(1, group_of("ep"), [event_place("statuses", 7, 0)], NOW)
     told = Told(1, "m", "status.updated", NOW, ["ep"], b"{}")
-    return Noted(3, [(queue.group, queue_key("ep", "m"), queue, told)])
+    return Noted(3, [((queue.group, queue_key("ep", "m")), (queue, told))])
 
 
 async def test_what_a_worker_tells_is_sent_and_what_came_of_it_is_said() -> None:
