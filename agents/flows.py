@@ -48,7 +48,7 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import event_at, iso
-from streams.domain.webhooks import Attempted, Resend, State, event_place
+from streams.domain.webhooks import Abandon, Attempted, Resend, State, event_place
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
@@ -474,34 +474,35 @@ class WebhookFlow(Flow[Said]):
         """Apply each record in offset order; what becomes of it is counted."""
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
-        attempts = Results(self.tables.telling, unit)
-        queues = attempts.load([what for _, _, what in said])
-        outcomes = Counter[Outcome]()
-        for (record, _, what), queue in zip(said, queues, strict=True):
-            outcome = self._take(record, what, queue, attempts, unit)
-            outcomes[outcome] += 1
+        results = Results(self.tables.telling, unit)
+        queues = results.load([what for _, _, what in said])
+        take = results.take
+        outcomes = [
+            ATTEMPTED[take(what, queue, record.offset, record.timestamp)]
+            if isinstance(what, Attempted)
+            else self._do(what, record.timestamp, unit)
+            for (record, _, what), queue in zip(said, queues, strict=True)
+        ]
+        for outcome, count in Counter(outcomes).items():
+            unit.count(outcome, count)
+        for (record, _, _), outcome in zip(said, outcomes, strict=True):
             if record.headers:
                 unit.tell(record.headers, outcome)
-        for outcome, count in outcomes.items():
-            unit.count(outcome, count)
 
-    def _take(self, record: Record, what: Said, queue: bytes, attempts: Results, unit: Unit) -> Outcome:
-        if isinstance(what, Attempted):
-            state = attempts.take(what, queue, record.offset, record.timestamp)
-            return "webhook-repeated" if state is None else ATTEMPTED[state]
+    def _do(self, what: Resend | Abandon, at: int, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Resend):
-            is_news = telling.resend(what, record.timestamp, unit)
-            return "webhook-resent" if is_news else "webhook-repeated"
+            return "webhook-resent" if telling.resend(what, at, unit) else "webhook-repeated"
         return "webhook-abandoned" if telling.abandon(what, unit) else "webhook-repeated"
 
 
-ATTEMPTED: Final[Mapping[State, Outcome]] = {
+ATTEMPTED: Final[Mapping[State | None, Outcome]] = {
     "delivered": "webhook-delivered",
     "pending": "webhook-retried",
     "failed": "webhook-failed",
+    None: "webhook-repeated",
 }
-"""Outcomes of attempts, by how the webhook stands then."""
+"""Outcomes of attempts, by how the webhook stands then; None: it was known, or nobody waits."""
 
 
 def _adds_nothing(delivery: Delivery, what: Said, receipt: int) -> None:

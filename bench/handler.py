@@ -100,6 +100,27 @@ class NoTally(Tally):
 NOTHING = Touched(None, Delivery())
 
 
+def tables_for(routing: Routing) -> Tables:
+    """All tables, and the endpoints that are known."""
+    counting = Counting(
+        Table("period_stats", PERIOD_STATS),
+        Table("pending_stats", PENDING_STATS),
+        Publishing("delivery.stats"),
+    )
+    webhooks = WebhookTables(
+        Table("webhook_events", WEBHOOK_EVENTS),
+        Table("webhook_queues", WEBHOOK_QUEUES),
+        Table("webhook_sendings", WEBHOOK_SENDINGS),
+    )
+    return Tables(
+        Table("deliveries", DELIVERIES),
+        counting,
+        Table("provider_health", PROVIDER_HEALTH),
+        Table("endpoints", ENDPOINTS),
+        Telling(webhooks, routing, names("delivery.")),
+    )
+
+
 def records(count: int, arrangement: Arrangement) -> list[Record]:
     """So many callbacks of one partition, out of an hour's traffic as the other benchmarks have it."""
     return [
@@ -149,29 +170,10 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile one round of each arrangement")
     args = parser.parse_args()
 
-    counting = Counting(
-        Table("period_stats", PERIOD_STATS),
-        Table("pending_stats", PENDING_STATS),
-        Publishing("delivery.stats"),
-    )
-    tables = Tables(
-        Table("deliveries", DELIVERIES),
-        counting,
-        Table("provider_health", PROVIDER_HEALTH),
-        Table("endpoints", ENDPOINTS),
-        Telling(
-            WebhookTables(
-                Table("webhook_events", WEBHOOK_EVENTS),
-                Table("webhook_queues", WEBHOOK_QUEUES),
-                Table("webhook_sendings", WEBHOOK_SENDINGS),
-            ),
-            Routing(),
-            names("delivery."),
-        ),
-    )
+    tables = tables_for(Routing())
     flow = StatusFlow(tables, names("delivery."), Lifetimes())
     # no part of the statistics is left for later
-    at_once = tables._replace(counting=counting._replace(most_entries=0))
+    at_once = tables._replace(counting=tables.counting._replace(most_entries=0))
     last = StatusFlow(at_once, names("delivery."), Lifetimes())
     # as in the worker, where collection runs between units of work
     gc.disable()

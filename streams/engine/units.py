@@ -133,9 +133,9 @@ class View(Generic[V]):
     def _settle(self) -> None:
         encode, index = self._format.encode, self._index
         values, before, settled = self._values, self._before, self._settled
+        if self._changed and (last := max(self._changed)) >= RESERVED:
+            raise ValueError(f"table key {last!r} begins with a byte that the store keeps for itself")
         for key in self._changed:
-            if key >= RESERVED:
-                raise ValueError(f"table key {key!r} begins with a byte that the store keeps for itself")
             value = values[key]
             was_listed = before.get(key, ())
             if value is None:

@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -518,6 +518,29 @@ async def test_closing_awaits_the_commit_in_flight_and_drops_what_is_queued(lane
     assert lanes.stands() == {TP("input", 3): 5, TP("input", 4): 0}
     assert not lanes.has_work()
     assert lanes.numbers() == frozenset()
+
+
+async def test_what_a_unit_notes_is_told_once_it_is_true_if_it_is_anything(lanes: HeldLanes) -> None:
+    """Who listens hears of a unit after its commit, and nothing of one that noted nothing after all."""
+    told: list[tuple[int, dict[Hashable, Any]]] = []
+    lanes.listen("due", lambda partition, what: told.append((partition, dict(what))))
+
+    def note(batch: Batch, unit: Unit) -> None:
+        noted = unit.noted("due")
+        if batch.start:
+            noted["queue"] = batch.start
+
+    await lanes.poll(batch(0, 5), note)
+    await settle()
+    await lanes.poll(batch(5, 9), note)
+    await settle()
+    assert (told, lanes.done) == ([], [])
+
+    lanes.go_on.set()
+    await settle()
+
+    assert lanes.done == [{TP("input", 3): 5}, {TP("input", 3): 9}]
+    assert told == [(3, {"queue": 5})]
 
 
 async def test_closing_gives_up_on_a_commit_that_does_not_end(
