@@ -475,13 +475,13 @@ class WebhookFlow(Flow[Said]):
         tally = unit.gathered(Tally, self.tables.counting.add_up)
         said = self._read_all(batch, tally, unit)
         results = Results(self.tables.telling, unit)
-        queues = results.load([what for _, _, what in said])
+        keys = results.load([what for _, _, what in said])
         take = results.take
         outcomes = [
-            ATTEMPTED[take(what, queue, record.offset, record.timestamp)]
+            ATTEMPTED[take(what, key, record.offset, record.timestamp)]
             if isinstance(what, Attempted)
             else self._do(what, record.timestamp, unit)
-            for (record, _, what), queue in zip(said, queues, strict=True)
+            for (record, _, what), key in zip(said, keys, strict=True)
         ]
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)

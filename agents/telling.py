@@ -8,8 +8,8 @@ Pure but for the unit of work that is written to; knows no Faust.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -54,8 +54,8 @@ They are told its group and key, and `Standing`.
 Standing: TypeAlias = tuple[Queue, Told | None] | None
 """A queue, and its first if that is at hand; None: nothing waits there any more."""
 
-Noted: TypeAlias = dict[Hashable, Any]
-"""How queues stand, for those who are to know."""
+Notes: TypeAlias = dict[tuple[bytes, bytes], Standing]
+"""How queues stand, by group and key."""
 
 Wait: TypeAlias = tuple[bytes, bytes, bytes, Told, Endpoint | None]
 """A queue's key, its group, an event's key, the event, where to."""
@@ -120,6 +120,7 @@ class Telling:
         """Keep that an event of a message is to be told, if it is.
 
         Args:
+            tells: what the unit has to tell.
             key: the event's (`event_place`).
             value: the event as it is emitted.
             reached: the status that its message came to by it.
@@ -267,7 +268,7 @@ class Results:
         self._queues = unit.table(telling.tables.queues)
         self._sendings = unit.table(telling.tables.sendings)
         self._emit = unit.emitter(telling.names.events)
-        self._noted = unit.noted(DUE)
+        self._noted: Notes = unit.noted(DUE)
         self._endpoints = telling.routing.endpoints
 
     def load(self, said: Sequence[Said]) -> list[bytes]:
@@ -341,7 +342,7 @@ class Results:
 def _next(
     queues: View[Queue],
     sendings: View[Sending],
-    noted: Noted,
+    noted: Notes,
     key: bytes,
     queue: Queue,
     endpoint_id: str,
@@ -359,7 +360,7 @@ def _next(
     noted[queue.group, key] = queue, None
 
 
-def _enqueue(queues: View[Queue], noted: Noted, wait: Wait, at: int) -> Queue | None:
+def _enqueue(queues: View[Queue], noted: Notes, wait: Wait, at: int) -> Queue | None:
     """Let an event wait from a time on, ms; return the queue if it is its first."""
     key, group, event, told, endpoint = wait
     queue = queues.get(key)

@@ -1,7 +1,7 @@
-"""Count what units of work cost in steps of the interpreter: within 1 % the same in every run, anywhere.
+"""Count what units of work cost in steps of the interpreter: of one Python always the same, within 1 %.
 
 Where the machine's pace swings, a change of a few percent does not show in its time; here it does. What is
-done in C (msgspec, RocksDB, zstd, aiokafka) counts as the one step that calls it. It is the main thread's
+done in C (msgspec, RocksDB, aiokafka) counts as the one step that calls it. It is the main thread's
 work without Kafka: callbacks read, applied, told, packed and stored; and what came of attempts likewise. Run
 it as ``python -m bench.steps``.
 """
@@ -190,7 +190,7 @@ def main() -> None:
     webhooks = counted(log, args.endpoints, with_)
     bare, told = without.taken, with_.taken
     rows = {
-        code: (bare[code] / len(log), (told[code] - bare[code]) / webhooks)
+        code: (bare[code] / len(log), (told[code] - bare[code]) / max(1, webhooks))
         for code in bare.keys() | told.keys()
     }
     sums = [sum(row[number] for row in rows.values()) for number in range(2)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
+from struct import Struct
 from typing import Final
 
 import msgspec
@@ -46,7 +46,7 @@ __all__ = [
     "untold_row",
 ]
 
-_ENTRY: Final = struct.Struct(">BQ")
+_ENTRY: Final = Struct(">BQ")
 _entry: Final = _ENTRY.pack
 EXPIRES: Final = b"\x80"
 """Begins the entries of deliveries that are not final, by when they expire."""
@@ -111,15 +111,12 @@ SENDINGS_OF: Final[Mapping[State, bytes]] = {"delivered": b"\x80", "failed": b"\
 """Begins the entries of what is no longer pending, by group, then by when its event was made."""
 
 
-_GROUPED: Final = struct.Struct(f">c{GROUP_BYTES}sQ")
+_GROUPED: Final = Struct(f">c{GROUP_BYTES}sQ")
 _pack: Final = _GROUPED.pack
 
 
 def _grouped(kind: bytes, group: bytes, at: int) -> bytes:
-    try:
-        return _pack(kind, group, at)
-    except struct.error:
-        return _pack(kind, group, _listable(at))
+    return _pack(kind, group, at if 0 <= at <= LAST_MS else _listable(at))
 
 
 def _queue_entries(key: bytes, queue: Queue) -> Entries:

@@ -81,6 +81,13 @@ EVENT_RANGES: Final = [(letter, letter + b"\xff" * _PLACE.size) for letter in _S
 """Between which keys the events of each input lie, in order of arrival."""
 
 
+Time: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+"""A time, ms: with some pauses added still one that can be stored."""
+
+Pause: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**40), le=2**40)]
+"""How long something takes, ms; clocks may be set back meanwhile."""
+
+
 class Told(msgspec.Struct, array_like=True, gc=False):
     """An event as it is told, and how it is stored: an array that begins with its version.
 
@@ -168,14 +175,14 @@ class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag=
     event_id: Text
     endpoint_id: Text
     number: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    made_at: int
-    started_at: int
-    duration: int
+    made_at: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    started_at: Time
+    duration: Pause
     random: float
     status: int | None = None
     trouble: Trouble | None = None
     body: str = ""
-    retry_after: int | None = None
+    retry_after: Pause | None = None
 
 
 class Resend(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="webhook.resend"):

@@ -56,10 +56,12 @@ class Packer:
         self._producer = producer
         self._batches: dict[tuple[str, int], list[Any]] = {}
 
-    def pack(self, outputs: Mapping[tuple[str, int], Iterable[Output]]) -> None:
+    def pack(self, outputs: Mapping[tuple[str, int], Sequence[Output]]) -> None:
         """Append the outputs, by topic and partition; soon after they were made, while they are in cache."""
         for where, records in outputs.items():
-            self._append(where, records)
+            # not even an empty batch, or a transaction has one more partition to mark
+            if records:
+                self._append(where, records)
 
     def _append(self, where: tuple[str, int], records: Iterable[Output]) -> None:
         batches = self._batches.get(where)
@@ -80,6 +82,7 @@ class Packer:
 
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
+        # without a step of the interpreter for each, but those that append it
         keys, values = map(itemgetter(0), writes), map(itemgetter(1), writes)
         self._append((topic, partition), zip(keys, values, repeat(NO_HEADERS), repeat(None)))
 

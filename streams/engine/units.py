@@ -254,8 +254,8 @@ class Unit:
             if name == CALL_HEADER:
                 self.told.append((token, outcome))
 
-    def noted(self, listener: str) -> dict[Hashable, Any]:
-        """Return what those who listen are let know once it is true: of what, and what there is to know."""
+    def noted(self, listener: str) -> dict[Any, Any]:
+        """Return what those who listen are let know once it is true, by what it is of; the last counts."""
         return self.notes.setdefault(listener, {})
 
     def finish(self) -> Iterator[None]:

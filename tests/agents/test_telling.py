@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from agents.telling import Telling
 from streams.domain.endpoints import Endpoint, Filters
+from streams.domain.lifetimes import LAST_MS
 from streams.domain.retries import SCHEDULE_MS
 from streams.domain.routing import MOST_REMEMBERED, Routing
 from streams.domain.webhooks import Queue, Sending, Told, event_id, event_key
+from tables.formats import listed_at, queue_listing
 
 from .flowing import NOON, TABLES, Output, Partition, Record, record, request, status, telling
 
@@ -241,6 +243,48 @@ def test_each_attempt_counts_once() -> None:
     assert where.stored == before
     assert where.counts["webhook-repeated"] == 6
     assert not told_of(where)
+
+
+@pytest.mark.parametrize("at", [-(2**62), -1, 0, 2**62])
+def test_whatever_a_sender_s_clock_says_is_stored_and_listed(at: int) -> None:
+    """No time that can be said stops a lane, or is listed where nobody looks for it."""
+    where = partition(a=Endpoint()).say(status("SENT"))
+    where.hear(attempted("statuses-0-0-0", answer=500, startedAt=at, duration=2**40, retryAfter=2**40))
+    [(key, queue)] = queues(where).items()
+
+    assert queue.due_at > at
+    assert listed_at(queue_listing(key.encode(), queue)) == max(0, queue.due_at) <= LAST_MS
+    where.hear(attempted("statuses-0-0-0", 2, startedAt=at))
+    assert not queues(where)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"startedAt": 2**63},
+        {"startedAt": -(2**70)},
+        {"madeAt": 2**63},
+        {"duration": 2**50},
+        {"retryAfter": 10**30},
+    ],
+)
+def test_times_that_cannot_be_stored_are_no_outcome(said: dict[str, int]) -> None:
+    """They are dead letters, and what waits does so as before."""
+    where = partition(a=Endpoint()).say(status("SENT"))
+    where.hear(attempted("statuses-0-0-0", **said))
+
+    assert waiting(where, "a") == ["statuses-0-0-0"]
+    assert len(where.dead_letters) == 1
+
+
+@pytest.mark.parametrize("receipt", [-1, 2**63 - 1])
+def test_what_came_of_a_record_of_any_timestamp_can_be_said(receipt: int) -> None:
+    """Brokers may accept any; what was told of it is let go as other webhooks are."""
+    where = partition(a=Endpoint()).say(status("SENT", receipt=receipt))
+    where.hear(attempted("statuses-0-0-0", made_at=receipt))
+
+    assert not queues(where)
+    assert sendings(where)["statuses-0-0-0", "a"].state == "delivered"
 
 
 def test_what_failed_is_tried_again_by_the_schedule_until_that_is_used_up() -> None:
