@@ -169,6 +169,13 @@ class Flow(Generic[S]):
         outcomes = [
             apply(batch, record, key, what, deliveries, tally, events, unit) for record, key, what in said
         ]
+        self._conclude(said, outcomes, tally, unit)
+        tally.settle()
+
+    def _conclude(
+        self, said: list[tuple[Record, bytes, S]], outcomes: list[Outcome], tally: Tally, unit: Unit
+    ) -> None:
+        """Count what became of the records, and tell those who wait for one."""
         for outcome, count in Counter(outcomes).items():
             unit.count(outcome, count)
         for (record, _, what), outcome in zip(said, outcomes, strict=True):
@@ -176,7 +183,6 @@ class Flow(Generic[S]):
                 unit.tell(record.headers, outcome)
             if outcome in UNAPPLIED:
                 self._count(UNAPPLIED[outcome], record, what, tally)
-        tally.settle()
 
     def _count(self, outcome: int, record: Record, what: S | None, tally: Tally) -> None:
         """Count what became of a callback, None if it could not be read; other inputs have none."""
@@ -483,11 +489,7 @@ class WebhookFlow(Flow[Said]):
             else self._do(what, record.timestamp, unit)
             for (record, _, what), key in zip(said, keys, strict=True)
         ]
-        for outcome, count in Counter(outcomes).items():
-            unit.count(outcome, count)
-        for (record, _, _), outcome in zip(said, outcomes, strict=True):
-            if record.headers:
-                unit.tell(record.headers, outcome)
+        self._conclude(said, outcomes, tally, unit)
 
     def _do(self, what: Resend | Abandon, at: int, unit: Unit) -> Outcome:
         telling = self.tables.telling

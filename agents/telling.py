@@ -28,6 +28,7 @@ from streams.domain.webhooks import (
     Queue,
     Resend,
     Sending,
+    Standing,
     State,
     Told,
     after_attempt,
@@ -43,16 +44,13 @@ from streams.messages import Event, ProviderEvent, Said, WebhookEvent, encode, e
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
-__all__ = ["DUE", "Results", "Standing", "Telling"]
+__all__ = ["DUE", "Results", "Telling"]
 
 DUE: Final = "webhooks"
 """What those listen to who are to know how a queue stands whenever its first, or when that is due, changes.
 
 They are told its group and key, and `Standing`.
 """
-
-Standing: TypeAlias = tuple[Queue, Told | None] | None
-"""A queue, and its first if that is at hand; None: nothing waits there any more."""
 
 Notes: TypeAlias = dict[tuple[bytes, bytes], Standing]
 """How queues stand, by group and key."""

@@ -120,9 +120,7 @@ def _grouped(kind: bytes, group: bytes, at: int) -> bytes:
 
 
 def _queue_entries(key: bytes, queue: Queue) -> Entries:
-    # as `is_fresh` says, without the call: it is asked twice of each webhook
-    kind = FRESH if queue.attempts == queue.from_attempt else RETRY
-    return (_grouped(kind, queue.group, queue.due_at),)
+    return (_grouped(FRESH if queue.is_fresh else RETRY, queue.group, queue.due_at),)
 
 
 def queue_listing(key: bytes, queue: Queue) -> bytes:

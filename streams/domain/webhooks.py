@@ -31,6 +31,7 @@ __all__ = [
     "Queue",
     "Resend",
     "Sending",
+    "Standing",
     "State",
     "Told",
     "Trouble",
@@ -129,6 +130,10 @@ class Queue(msgspec.Struct, array_like=True, gc=False):
     def is_fresh(self) -> bool:
         """Whether the first was not tried yet, since it was begun: it is due, whatever the clocks say."""
         return self.attempts == self.from_attempt
+
+
+Standing: TypeAlias = tuple[Queue, Told | None] | None
+"""How a queue stands, with its first if that is at hand; None: nothing waits there any more."""
 
 
 class Try(msgspec.Struct, array_like=True, gc=False):

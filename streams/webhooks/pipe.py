@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from streams.domain.endpoints import Endpoint
-from streams.domain.webhooks import Queue, Told
+from streams.domain.webhooks import Queue, Standing, Told
 
 __all__ = [
     "QUESTIONS",
@@ -45,8 +45,8 @@ LENGTH_BYTES: Final = 4
 Listing: TypeAlias = tuple[bytes, bytes]
 """An entry of the index, and its key."""
 
-Due: TypeAlias = tuple[tuple[bytes, bytes], tuple[Queue, Told | None] | None]
-"""A queue's group and key; how it stands, with its first if that is at hand. None: nothing waits there."""
+Due: TypeAlias = tuple[tuple[bytes, bytes], Standing]
+"""A queue's group and key, and how it stands."""
 
 
 class Message(msgspec.Struct, array_like=True, tag=True, gc=False):
