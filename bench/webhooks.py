@@ -66,11 +66,7 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
         fill_topics(url, bare, callbacks(count, "adjacent"))
         wanted: Mapping[Route, Sequence[str]] = {route: [*EVENTS.values()] for route in ROUTES}
         if per_s is not None:
-            paces = [
-                drained(url, same_topics(bare, f"pace-{number}"), Path(name) / f"pace-{number}", count)["per_s"]
-                for number in range(PACE_RUNS)
-            ]
-            pace = statistics.median(paces)
+            pace = pace_of(url, bare, Path(name), count)
             wanted = wanted_for(per_s / (GOAL_RATIO * pace) * count, callbacks(count, "adjacent"))
             say(f"{pace:,.0f} callbacks a second; {len(wanted)} endpoints make enough webhooks")
         ports = stack.enter_context(receivers(len(wanted)))
@@ -102,6 +98,14 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
         "endpoints": len(ports),
         **{what: statistics.median(figures[what] for figures in taken) for what in taken[0]},
     }
+
+
+def pace_of(url: str, place: Place, directory: Path, count: int) -> float:
+    """How many callbacks a second lanes take without webhooks: the median of some runs."""
+    names = [f"pace-{number}" for number in range(PACE_RUNS)]
+    return statistics.median(
+        drained(url, same_topics(place, name), directory / name, count)["per_s"] for name in names
+    )
 
 
 def wanted_for(webhooks: float, samples: Iterable[Sample]) -> dict[Route, list[str]]:
