@@ -24,7 +24,7 @@ from streams.demo.places import Place
 from streams.demo.producing import bootstrap_servers
 from streams.demo.readings import Metrics, fetch_json, post_json
 from streams.demo.traffic import ROUTES, Sample
-from streams.kafka.probe import free_port
+from streams.kafka.probe import free_ports
 
 Figures = dict[str, Any]
 Route = tuple[str, str]
@@ -136,7 +136,7 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
     """
     place = fresh_place("webhooks-others")
     make_topics(url, place)
-    slow, nobody = free_port(), free_port()
+    slow, nobody = free_ports(2)
     samples: list[tuple[int, int]] = []
     with receivers(GOOD, [slow]) as ports, worker(url, place, environment=ENVIRONMENT) as process:
         until_ready(process)
@@ -180,7 +180,7 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
 @contextlib.contextmanager
 def receivers(count: int, slow: Sequence[int] = ()) -> Iterator[list[int]]:
     """The ports of so many receivers, all of one process."""
-    ports = [free_port() for _ in range(count)]
+    ports = free_ports(count)
     command = [sys.executable, "-m", "bench.receiving", *map(str, ports), "--slow", *map(str, slow)]
     process = subprocess.Popen(command)
     try:

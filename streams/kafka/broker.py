@@ -157,8 +157,9 @@ class EmbeddedKafka:
         """Write the configuration and, in a new directory, Kafka's format."""
         self._topics_dir.mkdir(parents=True, exist_ok=True)
         require_space(self.data_dir, NEEDED_BYTES)
-        self.port = self.port or probe.free_port()
-        self._properties_file.write_text(properties.render(self._topics_dir, self.port, probe.free_port()))
+        port, controller_port = probe.free_ports(2)
+        self.port = self.port or port
+        self._properties_file.write_text(properties.render(self._topics_dir, self.port, controller_port))
         if not storage.is_formatted(self._topics_dir):
             template = jars_dir() / f"formatted-{properties.CLUSTER_ID}"
             storage.format_once(self._topics_dir, template, lambda: self._format(java_command))

@@ -1,5 +1,6 @@
 """Ask a broker, over a plain socket, whether it serves: no client library, no event loop."""
 
+import contextlib
 import socket
 import struct
 
@@ -24,11 +25,18 @@ def serves(port: int, timeout_s: float = 1.0) -> bool:
     return bool(correlation == _CORRELATION and brokers > 0)
 
 
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of 127.0.0.1, no two the same, that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def is_free(port: int) -> bool:

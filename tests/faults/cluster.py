@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from streams.kafka.probe import free_port
 
 from . import logs
 from .inputs import Ages, Json
@@ -242,12 +243,6 @@ class Cluster:
 
     def await_caught_up(self, within_s: float = CAUGHT_UP_S) -> None:
         until(lambda: logs.caught_up(self.names), within_s, "the group at the end of its inputs", 0.3)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _json(body: bytes) -> Json:

@@ -15,7 +15,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from .cluster import Cluster, FaultRunError, Worker, free_port, until
+from streams.kafka.probe import free_ports
+
+from .cluster import Cluster, FaultRunError, Worker, until
 from .inputs import Json
 from .logs import Names, read_topic
 from .receivers import MODES, Arrival, Receivers, secret_of
@@ -85,7 +87,8 @@ def hooks_run(names: Names, directory: Path, seed: int, seconds: float, say: Say
     tokens = {mode: f"token-{rng.randbytes(16).hex()}" for mode in MODES}
     seal = b64encode(rng.randbytes(32)).decode()
     directory.mkdir(parents=True, exist_ok=True)
-    receivers = Receivers(seed, secrets, {mode: free_port() for mode in (*MODES, "trap")})
+    places = (*MODES, "trap")
+    receivers = Receivers(seed, secrets, dict(zip(places, free_ports(len(places)), strict=True)))
     receivers.trust(directory / "trusted.pem")
     report = HookReport()
     extra = {
