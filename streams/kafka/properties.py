@@ -38,8 +38,8 @@ FIXED = {
     # Compaction shows within a second; its buffer is 128 MiB by default, a quarter of this heap.
     "log.cleaner.backoff.ms": 500,
     "log.cleaner.dedupe.buffer.size": 32 * 2**20,
-    # Indexes are sparse files of 10 MiB by default, and each one's first page is read with all that the disk
-    # reads ahead: up to 8 MiB of zeros are written for it, for two files a partition. This is enough for
+    # Indexes are sparse files of 10 MiB by default, and with the first page of each comes all that the disk
+    # reads ahead: where that is megabytes, so many zeros for two files a partition. This is enough for
     # segments of 85 MiB and more.
     "log.index.size.max.bytes": 256 * 2**10,
     # Two cores are shared with what is measured or tested.
