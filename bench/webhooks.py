@@ -69,7 +69,8 @@ def lanes(url: str, count: int, rounds: int, per_s: float | None, say: Callable[
             pace = pace_of(url, bare, Path(name), count)
             wanted = wanted_for(per_s / (GOAL_RATIO * pace) * count, callbacks(count, "adjacent"))
             say(f"{pace:,.0f} callbacks a second; {len(wanted)} endpoints make enough webhooks")
-        ports = stack.enter_context(receivers(len(wanted)))
+        ports = free_ports(len(wanted))
+        stack.enter_context(receivers(ports))
         for place in places:
             make_topics(url, place)
             with worker(url, place, data_dir=Path(name) / place.app_id, environment=ENVIRONMENT) as process:
@@ -136,9 +137,9 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
     """
     place = fresh_place("webhooks-others")
     make_topics(url, place)
-    slow, nobody = free_ports(2)
+    slow, nobody, *ports = free_ports(2 + GOOD)
     samples: list[tuple[int, int]] = []
-    with receivers(GOOD, [slow]) as ports, worker(url, place, environment=ENVIRONMENT) as process:
+    with receivers(ports, [slow]), worker(url, place, environment=ENVIRONMENT) as process:
         until_ready(process)
         for port in (*ports, slow, nobody):
             register(process.url, port, events=["status.updated"])
@@ -178,9 +179,8 @@ def others(url: str, seconds: float, say: Callable[[str], None]) -> Figures:
 
 
 @contextlib.contextmanager
-def receivers(count: int, slow: Sequence[int] = ()) -> Iterator[list[int]]:
-    """The ports of so many receivers, all of one process."""
-    ports = free_ports(count)
+def receivers(ports: Sequence[int], slow: Sequence[int] = ()) -> Iterator[None]:
+    """Receivers, all of one process; those at `slow` never answer."""
     command = [sys.executable, "-m", "bench.receiving", *map(str, ports), "--slow", *map(str, slow)]
     process = subprocess.Popen(command)
     try:
@@ -189,7 +189,7 @@ def receivers(count: int, slow: Sequence[int] = ()) -> Iterator[list[int]]:
             if time.monotonic() > deadline:
                 raise BenchFailed("the receivers did not start")
             time.sleep(0.05)
-        yield ports
+        yield
     finally:
         process.terminate()
         process.wait(10)

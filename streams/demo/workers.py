@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from streams.kafka.probe import free_port, is_free
+from streams.kafka.probe import free_port, free_ports, is_free
 from streams.processes import OwnedProcess
 
 STOP_S = 4.5
@@ -136,7 +136,7 @@ def end_within(process: OwnedProcess, grace_s: float) -> None:
 
 def web_port(wished: int, count: int = 1) -> int:
     """The first of `count` free ports in a row: the wished one (0: any) if it can be."""
-    for port in (wished or free_port(), *(free_port() for _ in range(TRIES))):
+    for port in (wished or free_port(), *free_ports(TRIES)):
         if all(is_free(number) for number in range(port, port + count)):
             return port
     raise OSError(f"no {count} free ports in a row on 127.0.0.1")

@@ -1,11 +1,11 @@
 """What holds for every answer, and what probes and Prometheus read."""
 
-import socket
 from typing import Any
 
 import faust
 import pytest
 
+from streams.kafka.probe import free_port
 from streams.web.endpoints import Kept
 from streams.web.views import mount
 from streams.webhooks.posting import Poster
@@ -103,9 +103,7 @@ async def test_a_failure_inside_is_logged_and_not_told(
 
 async def test_the_views_run_on_fausts_web_server(group: Group) -> None:
     """Status and headers are ours there too, for paths and methods that do not exist as well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     app = faust.App("web-test", broker="kafka://127.0.0.1:1", web_bind="127.0.0.1", web_port=port)
     data = Data()
     data.say("m-1", "SENT", 1_700_000_000_000)
