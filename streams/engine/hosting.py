@@ -6,16 +6,18 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import faust
+from aiokafka import AIOKafkaProducer
+from faust.transport.drivers.aiokafka import server_list
 
 from streams.engine.lanes import Lanes
 from streams.engine.mirror import Mirror
+from streams.engine.producing import PRODUCE_S, Producer
 from streams.engine.reading import Listings, Rows, TableSnapshot
 from streams.engine.schema import BatchSchema
 from streams.engine.table import Table
-from streams.engine.transactions import Packer
 from streams.engine.transport import Transport
 from streams.engine.units import Output, TableLike
 
@@ -25,8 +27,6 @@ V = TypeVar("V")
 
 log = logging.getLogger(__name__)
 
-#: How long what is produced outside of transactions may take, seconds.
-PRODUCE_S = 10.0
 #: How long a worker whose lanes have ended may take until it has stopped, seconds.
 LEAVE_S = 10.0
 #: Seconds between two looks whether an idle worker should collect its garbage.
@@ -70,6 +70,7 @@ class StreamApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
+        self._outside = Producer(self._make_producer)
         self._mirrors: list[Mirror[Any]] = []
         self.every(COLLECT_S, self._rest)
 
@@ -118,15 +119,22 @@ class StreamApp(faust.App):
         return self.topic(topic, schema=BatchSchema(), partitions=self.lanes.partitions)
 
     async def produce(self, topic: str, partition: int, records: Sequence[Output]) -> int:
-        """Produce outside of any transaction, as everybody does to an input topic.
+        """Produce outside of any transaction, as everybody does to an input topic; see `Producer.produce`."""
+        return await self._outside.produce(topic, partition, records)
 
-        Returns: the offset of the last record, when the broker has acknowledged all of them.
-        """
-        producer = cast(Any, self.producer)
-        packer = Packer(producer._ensure_producer())
-        packer.pack({(topic, partition): records})
-        sent, count = (await packer.send())[topic]
-        return int((await sent).offset) + count - 1
+    def _make_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=server_list(self.transport.url, 9092),
+            client_id=f"{self.conf.broker_client_id}-outside",
+            enable_idempotence=True,
+            request_timeout_ms=round(PRODUCE_S * 1000),
+            linger_ms=0,
+        )
+
+    async def on_stop(self) -> None:
+        """Close the producer of records outside of transactions."""
+        await self._outside.stop()
+        await super().on_stop()
 
     async def _stop_consumer(self) -> None:
         # before Faust closes the stores that a commit in flight still writes to

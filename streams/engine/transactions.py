@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.codec import zstd_encode
+from aiokafka.errors import ProducerFenced
 from aiokafka.record._crecords import default_records
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsistencyError
@@ -23,7 +24,15 @@ from streams.engine.failpoints import passed
 from streams.engine.formats import Write
 from streams.engine.units import NO_HEADERS, Output, Unit
 
-__all__ = ["Packer", "PartitionTransactions", "commit"]
+__all__ = [
+    "BatchRefused",
+    "NotCommitted",
+    "Packer",
+    "PartitionTransactions",
+    "SentBatch",
+    "acknowledged",
+    "commit",
+]
 
 # Trap 19, the rest of it: level 1 takes two thirds of the time of aiokafka's level 3 on our records and
 # makes them no larger; there is no setting for it
@@ -47,6 +56,34 @@ class _CalmRetries(logging.Filter):
 
 
 logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
+
+
+class NotCommitted(Exception):
+    """A unit of work failed before its commit was requested, so nothing of it will ever be committed."""
+
+
+class SentBatch(NamedTuple):
+    """A record batch that was handed to the producer.
+
+    Attributes:
+        records: number of records in it.
+        stored: its metadata, once the broker has acknowledged it.
+    """
+
+    topic: str
+    partition: int
+    records: int
+    stored: asyncio.Future[Any]
+
+
+class BatchRefused(Exception):
+    """The broker did not store a record batch."""
+
+    def __init__(self, batch: SentBatch, problem: str) -> None:
+        super().__init__(
+            f"a batch of {batch.records} records to {batch.topic}/{batch.partition} was not stored: {problem}"
+        )
+        self.batch = batch
 
 
 class Packer:
@@ -86,34 +123,81 @@ class Packer:
         keys, values = map(itemgetter(0), writes), map(itemgetter(1), writes)
         self._append((topic, partition), zip(keys, values, repeat(NO_HEADERS), repeat(None)))
 
-    async def send(self) -> dict[str, tuple[Awaitable[Any], int]]:
-        """Hand all batches to the producer.
-
-        Returns: by topic, the future of its last batch and the number of records in it.
-        """
-        last = {}
+    async def send(self) -> list[SentBatch]:
+        """Hand all batches to the producer, in order; the broker has stored none of them yet."""
+        sent = []
         for (topic, partition), batches in self._batches.items():
             for batch in batches:
                 # closed, or a stray send() could append to it
                 batch.close()
-                last[topic] = (
-                    await self._producer.send_batch(batch, topic, partition=partition),
-                    batch.record_count(),
-                )
-        return last
+                stored = await self._producer.send_batch(batch, topic, partition=partition)
+                sent.append(SentBatch(topic, partition, batch.record_count(), stored))
+        return sent
+
+
+async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], int]:
+    """Wait until the broker has stored all batches.
+
+    A batch that fails does not fail its transaction in aiokafka (``sender.py``, ``handle_response`` and
+    ``_do_txn_commit``), and every later batch to the same partition is out of sequence.
+
+    Returns: by topic and partition, the offset of the last record.
+
+    Raises:
+        BatchRefused: one was not stored, or the broker did not return its offset.
+        ProducerFenced: another producer has the transactional id.
+    """
+    if sent:
+        await asyncio.wait([batch.stored for batch in sent])
+    failures = [batch.stored.exception() for batch in sent]
+    last: dict[tuple[str, int], int] = {}
+    for batch, failure in zip(sent, failures, strict=True):
+        if isinstance(failure, ProducerFenced):
+            raise failure
+        if failure is not None:
+            raise BatchRefused(batch, repr(failure)) from failure
+        # DUPLICATE_SEQUENCE_NUMBER: stored by an earlier try, but the broker does not know where any more
+        if (offset := batch.stored.result().offset) < 0:
+            raise BatchRefused(batch, "its offset is unknown")
+        last[batch.topic, batch.partition] = offset + batch.records - 1
+    return last
 
 
 async def commit(
     producer: AIOKafkaProducer, group_id: str, unit: Unit, packer: Packer, offsets: Mapping[TP, int]
 ) -> None:
-    """Make all of a unit of work true, or none of it: changelogs, outputs and input offsets.
+    """Commit a unit of work as a whole: changelogs, outputs and input offsets.
 
-    The local stores are written last, so they are never ahead of the changelog. What a crash between
-    any two steps leaves behind is told in ``docs/engine.md``.
+    The local stores are written last, so they are never ahead of the changelog. ``docs/engine.md`` lists
+    what a crash leaves behind after each step.
+
+    Raises:
+        NotCommitted: a step before the request to commit failed; its cause says why.
+        Exception: the outcome of the commit is unknown, or another producer has the transactional id.
     """
     changes: list[tuple[Any, list[Write]]] = unit.changes()
     for table, writes in changes:
         packer.pack_writes(table.changelog_topic_name, unit.partition, writes)
+    try:
+        stored = await _store(producer, group_id, packer, offsets)
+    except ProducerFenced:
+        raise
+    except Exception as error:
+        raise NotCommitted from error
+    passed("commit.before")
+    await producer.commit_transaction()
+    passed("commit.after")
+    passed("store.before")
+    for table, writes in changes:
+        offset = stored[table.changelog_topic_name, unit.partition]
+        table.store.partition(unit.partition).write(writes, offset)
+    passed("store.after")
+
+
+async def _store(
+    producer: AIOKafkaProducer, group_id: str, packer: Packer, offsets: Mapping[TP, int]
+) -> dict[tuple[str, int], int]:
+    """Have the broker store all of a transaction; return the last offset of each topic and partition."""
     await producer.begin_transaction()
     passed("produce.before")
     sent = await packer.send()
@@ -124,15 +208,7 @@ async def commit(
         group_id,
     )
     passed("offsets.after")
-    passed("commit.before")
-    await producer.commit_transaction()
-    passed("commit.after")
-    passed("store.before")
-    for table, writes in changes:
-        last, count = sent[table.changelog_topic_name]
-        offset = (await last).offset + count - 1
-        table.store.partition(unit.partition).write(writes, offset)
-    passed("store.after")
+    return await acknowledged(sent)
 
 
 class PartitionTransactions(TransactionManager):

@@ -1,0 +1,107 @@
+"""Producing outside of transactions: requests of timers and views, results of webhook attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from streams.engine.transactions import Packer, acknowledged
+from streams.engine.units import Output
+
+__all__ = ["Producer", "abandon"]
+
+log = logging.getLogger(__name__)
+
+#: How long the broker may take to store records, seconds.
+PRODUCE_S = 10.0
+#: How long the connections of an abandoned producer may take to close, seconds.
+ABANDON_S = 5.0
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close a producer without waiting for its batches; those that are not stored yet fail.
+
+    aiokafka's own `stop` flushes first, which takes as long as the broker is away.
+    """
+    producer._closed = True
+    producer._message_accumulator.fail_all(KafkaError("the producer was abandoned"))
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(ABANDON_S):
+            # the connections first: the sender waits for answers on them
+            await producer.client.close()
+            await producer._sender.close()
+
+
+class Producer:
+    """Produces records outside of any transaction, and replaces its aiokafka producer after a failure.
+
+    An idempotent producer whose batch has failed for good is out of sequence on that partition for ever, and
+    aiokafka never asks for another producer id. Records that are produced here may be stored twice when an
+    answer is lost; whoever applies them recognises a repetition.
+
+    Args:
+        make: returns a new aiokafka producer, which is not started.
+    """
+
+    def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
+        self._make = make
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def produce(self, topic: str, partition: int, records: Sequence[Output]) -> int:
+        """Produce records to one partition.
+
+        Returns: the offset of the last record, once the broker has stored all of them.
+
+        Raises:
+            BatchRefused: the broker did not store all of them.
+            TimeoutError: it did not answer within `PRODUCE_S`, for each of connecting and storing.
+        """
+        async with asyncio.timeout(PRODUCE_S):
+            producer = await self._started()
+        try:
+            async with asyncio.timeout(PRODUCE_S):
+                packer = Packer(producer)
+                packer.pack({(topic, partition): records})
+                return (await acknowledged(await packer.send()))[topic, partition]
+        except Exception as error:
+            self._replace(producer, error)
+            raise
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = self._make()
+                try:
+                    await producer.start()
+                except BaseException:
+                    await abandon(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    def _replace(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+        """Have the next record produced by another producer; once for all who share this one."""
+        if producer is not self._producer:
+            return
+        self._producer = None
+        log.warning("records were not produced, the next ones get a new producer: %r", error)
+        self._close(producer)
+
+    def _close(self, producer: AIOKafkaProducer) -> None:
+        task = asyncio.create_task(abandon(producer))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def stop(self) -> None:
+        """Close the producer; what waits fails."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._close(producer)
+        await asyncio.gather(*self._closing)
