@@ -33,7 +33,7 @@ from streams.domain.delivery import (
     track,
 )
 from streams.domain.endpoints import Change, Endpoint, Heard, Register, Remove, changed, heard
-from streams.domain.errors import MalformedRecord
+from streams.domain.errors import MalformedRecord, UnprocessableRecord
 from streams.domain.health import Health, Thresholds, judged
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
@@ -255,6 +255,17 @@ class Flow(Generic[S]):
         headers = [*record.headers, *dead_letter_headers(_origin(batch, record), self.stream, error)]
         unit.emit(self.names.dead_letters, record.key, record.value, headers, timestamp_ms=record.timestamp)
         return "dead-lettered"
+
+    def write_dead_letter(self, batch: Batch, unit: Unit, error: Exception) -> None:
+        """Keep records that could not be processed; a value may be personal, so only the fault is named."""
+        tally = unit.gathered(Tally, self.tables.counting.add_up)
+        unprocessable = UnprocessableRecord(type(error).__name__)
+        for record in batch.records:
+            outcome = self._bury(batch, record, unprocessable, unit)
+            unit.count(outcome)
+            unit.tell(record.headers, outcome)
+            self._count(DEAD_LETTERED, record, None, tally)
+        tally.settle()
 
     def _forward(self, batch: Batch, record: Record, key: bytes, unit: Unit) -> Outcome:
         """Send a record to the partition of its message, under its key."""

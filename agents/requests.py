@@ -12,6 +12,7 @@ from streams.engine.units import Unit
 
 seal = None if settings.secret_keys is None else settings.secret_keys.seal
 flow = RequestFlow(tables, topics, lifetimes, thresholds, seal)
+lanes.dead_letters[topics.requests] = flow.write_dead_letter
 
 
 @app.agent(app.batches_of(topics.requests), name="apply_requests")

@@ -11,6 +11,7 @@ from streams.engine.batches import Batch
 from streams.engine.units import Unit
 
 flow = StatusFlow(tables, topics, lifetimes)
+lanes.dead_letters[topics.statuses] = flow.write_dead_letter
 
 
 @app.agent(app.batches_of(topics.statuses), name="apply_statuses")

@@ -23,6 +23,7 @@ LOOK_S = 0.1
 """How often it is looked whether partitions have come or gone."""
 
 flow = WebhookFlow(tables, topics, lifetimes)
+lanes.dead_letters[topics.webhooks] = flow.write_dead_letter
 
 
 @app.agent(app.batches_of(topics.webhooks), name="apply_webhooks")

@@ -35,9 +35,10 @@ def build(settings: Settings) -> StreamApp:
     host = settings.web_bind if settings.web_bind != "0.0.0.0" else None
     return StreamApp(
         settings.app_id,
-        sources=frozenset(co_partitioned(settings.topic_prefix)),
+        sources=co_partitioned(settings.topic_prefix),
         partitions=settings.partitions,
         unit_records=settings.unit_records,
+        idle_s=settings.idle_wait_s,
         autodiscover=list(MODULES),
         broker=settings.broker_url,
         datadir=str(settings.data_dir),

@@ -110,6 +110,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
+    Variable(
+        "TRACKER_IDLE_WAIT",
+        "100ms",
+        "how long a partition waits for records of one input that the broker has while another input has "
+        "records, so that they are applied in the order of their timestamps; 0s: not at all",
+    ),
 )
 
 
@@ -217,6 +223,7 @@ class Settings:
     webhook_retention_s: float
     sweep_interval_s: float
     unit_records: int
+    idle_wait_s: float
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -269,6 +276,7 @@ class Settings:
             webhook_retention_s=read("TRACKER_WEBHOOK_RETENTION", _between(60, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
+            idle_wait_s=read("TRACKER_IDLE_WAIT", _between(0, 60)),
         )
         if settings.web_port + settings.processes - 1 > LAST_PORT:
             raise InvalidSetting(

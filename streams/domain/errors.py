@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ["MalformedCode", "MalformedRecord", "TrackerError"]
+__all__ = ["MalformedCode", "MalformedRecord", "TrackerError", "UnprocessableRecord"]
 
 MalformedCode: TypeAlias = Literal[
     "empty",
@@ -15,6 +15,7 @@ MalformedCode: TypeAlias = Literal[
     "unknown-status",
     "unsupported-type",
     "invalid-value",
+    "unexpected",
 ]
 
 
@@ -36,3 +37,10 @@ class MalformedRecord(TrackerError):
         self.field = field
         self.problem = problem
         super().__init__(f"{field}: {problem}" if field else problem)
+
+
+class UnprocessableRecord(MalformedRecord):
+    """An input record can be read, but not processed: a fault of this application."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("unexpected", "", f"the record could not be processed: {cause}")

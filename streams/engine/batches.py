@@ -36,7 +36,7 @@ class Batch:
     compacted offsets are passed without a record.
     """
 
-    __slots__ = ("end", "partition", "records", "start", "topic")
+    __slots__ = ("_size_bytes", "end", "partition", "records", "start", "topic")
 
     def __init__(self, topic: str, partition: int, start: int, end: int, records: Sequence[Record]) -> None:
         self.topic = topic
@@ -44,13 +44,23 @@ class Batch:
         self.start = start
         self.end = end
         self.records = records
+        self._size_bytes: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the values and headers, as consumed; of a part of a batch, by its share of the records."""
+        if self._size_bytes is None:
+            values = sum([len(record.value or b"") for record in self.records])
+            headers = [record.headers for record in self.records if record.headers]
+            self._size_bytes = values + sum([len(value or b"") for each in headers for _, value in each])
+        return self._size_bytes
 
     def after(self, offset: int) -> Batch:
         """Return the part of this batch that begins at `offset`."""
         if offset <= self.start:
             return self
         rest = [record for record in self.records if record.offset >= offset]
-        return Batch(self.topic, self.partition, offset, self.end, rest)
+        return self._part(offset, self.end, rest)
 
     def split(self, limit: int) -> tuple[Batch, Batch | None]:
         """Return the first `limit` records of this batch, and the rest if there is one."""
@@ -58,8 +68,13 @@ class Batch:
         if len(records) <= limit:
             return self, None
         middle = records[limit].offset
-        first = Batch(self.topic, self.partition, self.start, middle, records[:limit])
-        return first, Batch(self.topic, self.partition, middle, self.end, records[limit:])
+        return self._part(self.start, middle, records[:limit]), self._part(middle, self.end, records[limit:])
+
+    def _part(self, start: int, end: int, records: Sequence[Record]) -> Batch:
+        part = Batch(self.topic, self.partition, start, end, records)
+        if self._size_bytes is not None and self.records:
+            part._size_bytes = self._size_bytes * len(records) // len(self.records)
+        return part
 
     def cut(self, limit: int) -> list[Batch]:
         """Return this batch as contiguous batches of at most `limit` records."""

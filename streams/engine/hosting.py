@@ -37,13 +37,22 @@ class StreamApp(faust.App):
     """A Faust app whose input topics are applied by lanes.
 
     Args:
-        sources: full names of the co-partitioned input topics.
+        sources: full names of the co-partitioned input topics; of records with equal timestamps, those of the
+            first topic are applied first.
         partitions: number of partitions of each of them, and of each table.
         unit_records: most records of one transaction.
+        idle_s: how long a lane waits for records of an input that are on the broker and not here; seconds.
     """
 
     def __init__(
-        self, id: str, *, sources: frozenset[str], partitions: int, unit_records: int, **options: Any
+        self,
+        id: str,
+        *,
+        sources: Sequence[str],
+        partitions: int,
+        unit_records: int,
+        idle_s: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__(
             id,
@@ -68,7 +77,8 @@ class StreamApp(faust.App):
             **options,
         )
         self.transport = Transport(self.conf.broker_consumer, self)
-        self.lanes = Lanes(self, sources, partitions, unit_records)
+        self.lanes = Lanes(self, sources, partitions, unit_records, idle_s)
+        self.lanes.closing_s = max(self.lanes.closing_s, self.conf.broker_session_timeout)
         self.reader = TableReader(self)
         self._outside = Producer(self._make_producer)
         self._mirrors: list[Mirror[Any]] = []
@@ -195,10 +205,14 @@ class TableReader:
             return False, "the worker is stopping"
         if app.consumer_generation_id <= 0:
             return False, "the worker has not joined its group yet"
+        if opening := app.consumer.transactions.opening:  # type: ignore[attr-defined]
+            return False, f"transactional ids are being opened: {sorted(opening)}"
         if app.rebalancing:
             return False, "the group is rebalancing"
         if not app.lanes.is_open:
             return False, "tables are being recovered from their changelogs"
+        if troubles := app.lanes.troubles():
+            return False, "; ".join(troubles)
         return True, f"partitions {sorted(self.held())}"
 
     def clock(self, partition: int, now: int) -> int:

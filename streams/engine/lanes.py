@@ -1,4 +1,4 @@
-"""Lanes: one bounded queue and one task per partition number, shared by all co-partitioned input topics.
+"""Lanes: bounded queues and one task per partition number, shared by all co-partitioned input topics.
 
 The coverage rule. For each input topic a lane *stands* at one offset: first where the group stood when the
 producer had fenced its predecessor, then at the end of its own last commit. It applies a batch only if
@@ -6,6 +6,12 @@ producer had fenced its predecessor, then at the end of its own last commit. It 
 is dropped. One that starts later is a hole: it is dropped, and the consumer is sought back to the stand.
 This one rule covers what polls, seeks, cancellations and rebalances can do to a batch on its way
 (trap 2, trap 4, trap 13, trap 15).
+
+A unit of work that fails before its commit is requested leaves nothing behind: the lane repeats it, while
+the other lanes go on. A unit that cannot be computed is repeated in halves until the one record that cannot
+be processed is found; after `ATTEMPTS` failures that record goes to the dead letters. A unit whose
+transaction was refused is repeated, with a growing pause, until the broker stores it. After any other error,
+or when the outcome of a commit is unknown, the worker ends.
 """
 
 from __future__ import annotations
@@ -13,48 +19,63 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import median_low
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.engine import metrics
-from streams.engine.batches import HOLE, Batch, Seeks, uncovered
+from streams.engine.batches import Batch, Seeks
 from streams.engine.calls import Calls
 from streams.engine.collector import Collector
 from streams.engine.failpoints import passed
-from streams.engine.transactions import Packer, commit
+from streams.engine.inputs import PART_RECORDS, Handler, InputQueue, Inputs, Item, Part, Room
+from streams.engine.transactions import NotCommitted, Packer, commit
 from streams.engine.units import Unit
 
-__all__ = ["Handler", "Lane", "Lanes"]
+__all__ = ["DeadLetterWriter", "Handler", "Lane", "Lanes", "StoreFailed"]
 
 log = logging.getLogger(__name__)
-
-#: Applies the records of a batch to a unit of work; synchronous, pure but for the unit.
-Handler = Callable[[Batch, Unit], None]
 
 #: Takes a partition, and what a unit of it has noted, each with what more there is to know.
 Listener = Callable[[int, Mapping[Hashable, Any]], None]
 
-#: Records that may wait in one lane before its partitions are left out of the polls. Trap 20: a lane that
+#: Writes a batch of one record, which cannot be processed because of an error, to the dead letters.
+DeadLetterWriter = Callable[[Batch, Unit, Exception], None]
+
+#: Records of one topic that may wait in a lane before it is left out of the polls. Trap 20: a lane that
 #: makes the one fetch loop wait holds up all partitions as soon as it is slow.
 QUEUE_RECORDS = 20_000
-#: Records that a handler gets at a time: what it decodes, changes and emits of so many stays in the
-#: processor's cache. Thousands at a time cost half as much again for each.
-PART_RECORDS = 250
+#: The same in bytes.
+QUEUE_BYTES = 16 << 20
+#: Size of the records of one transaction; one that is larger gets a transaction of its own.
+UNIT_BYTES = 8 << 20
 #: Seconds between the end of a transaction and the next one of the same lane, unless a unit is full.
 GATHER_S = 0.003
-#: How long a revoke or a stop waits for commits in flight, seconds.
+#: How long a revoke or a stop waits for commits in flight at least, seconds. A coordinator that moves to
+#: another broker takes about a session timeout to answer.
 CLOSING_S = 6.0
+#: Failures of a unit of one record after which the record goes to the dead letters.
+ATTEMPTS = 3
+#: The pause after a first failure, seconds; it doubles with each further one, up to the longest.
+RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+#: How long a producer may take to be opened again, seconds; less than a revoke waits.
+REOPEN_S = 5.0
+#: How often a lane that waits for another input looks whether that still has records, seconds.
+ALIGN_S = 0.01
 
-#: A queued batch: what it is, the generation it was polled in, who applies it.
-Item = tuple[Batch, int, Handler]
+
+class StoreFailed(Exception):
+    """A local store could not be read; its cause says why. No record is to blame."""
 
 
 class Lane:
-    """The queue and the task of one partition number."""
+    """The queues and the task of one partition number."""
 
     def __init__(self, number: int, lanes: Lanes) -> None:
         self.number = number
@@ -63,23 +84,38 @@ class Lane:
         #: by topic, the timestamp of the last record that was applied; ms
         self.applied: dict[str, int] = {}
         self.busy = False
+        #: Why the lane does not advance; None: it does.
+        self.trouble: str | None = None
+        self.inputs = Inputs(number, lanes.topics)
         self._ended = 0.0
         self._seeks = Seeks()
-        self._queue: deque[Item] = deque()
-        self.queued = 0
+        # records of a unit, fewer while a record that cannot be processed is looked for
+        self._limit = lanes.unit_records
+        # failures in a row: of transactions, and of one record at its topic and offset
+        self._refusals = 0
+        self._failed: tuple[str, int] | None = None
+        self._failures = 0
+        # topics that were waited for in vain
+        self._overdue: set[str] = set()
         self._filled = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"lane-{number}")
 
     def put(self, item: Item) -> None:
-        """Queue a batch; never waits, for a full lane's partitions are not polled."""
-        self._queue.append(item)
-        self.queued += len(item[0])
+        """Queue a batch; never waits, for a full queue's topic is not polled."""
+        self.inputs.put(item)
+        self._overdue.discard(item[0].topic)
         self._filled.set()
 
     @property
-    def is_full(self) -> bool:
-        """Whether enough is waiting, two units at least."""
-        return self.queued >= max(QUEUE_RECORDS, 2 * self.lanes.unit_records)
+    def queued(self) -> int:
+        """Number of records that wait."""
+        return self.inputs.records
+
+    def is_full(self, topic: str) -> bool:
+        """Whether enough of a topic is waiting, two units at least."""
+        queue = self.inputs.queues[topic]
+        most = max(QUEUE_RECORDS, 2 * self.lanes.unit_records)
+        return queue.records >= most or queue.size_bytes >= QUEUE_BYTES
 
     def clock(self, now: int, lagging: Iterable[str]) -> int:
         """Return the time that this lane has come to; ms.
@@ -90,23 +126,22 @@ class Lane:
         Args:
             lagging: topics that have more to be fetched.
         """
-        waiting: dict[str, int] = {}
-        for batch, _, _ in self._queue:
-            if batch.records and batch.topic not in waiting:
-                waiting[batch.topic] = batch.records[0].timestamp
+        waiting = self.inputs.timestamps()
         for topic in lagging:
             waiting.setdefault(topic, self.applied.get(topic, 0))
         return max(0, min((now, *waiting.values())))
 
     def drop_queue(self) -> None:
         """Forget what waits; it was not applied and will be polled again."""
-        self._queue.clear()
-        self.queued = 0
+        self.inputs.clear()
 
     def open(self, stands: Mapping[str, int]) -> None:
         """Stand at these offsets."""
         self.stands = dict(stands)
         self.applied = {}
+        self.trouble = None
+        self.inputs.open(stands)
+        self._overdue.clear()
         self._seeks.forget()
 
     async def _run(self) -> None:
@@ -114,11 +149,12 @@ class Lane:
             while True:
                 await self._filled.wait()
                 await self._gather()
+                await self._align()
                 generation = self.lanes.generation()
                 work = await self._take(generation)
                 if work:
                     await self._apply(work, generation)
-                elif not self._queue:
+                elif self.inputs.is_empty:
                     self._filled.clear()
         except asyncio.CancelledError:
             raise
@@ -139,38 +175,34 @@ class Lane:
         if pause > 0 and self.queued < self.lanes.unit_records:
             await asyncio.sleep(pause)
 
-    async def _take(self, current: int) -> list[tuple[Batch, Handler]]:
-        """Take what waits as one unit of work, up to the limit of records."""
-        work: list[tuple[Batch, Handler]] = []
-        ends = dict(self.stands)
-        room = self.lanes.unit_records
-        while self._queue and room > 0:
-            batch, generation, handler = self._queue.popleft()
-            self.queued -= len(batch)
-            if generation != current or not self.lanes.is_open:
-                continue
-            covered = await self._uncovered(batch, ends.get(batch.topic))
-            if covered is None:
-                continue
-            first, rest = covered.split(room)
-            if rest is not None:
-                self._queue.appendleft((rest, generation, handler))
-                self.queued += len(rest)
-            work.append((first, handler))
-            ends[batch.topic] = first.end
-            room -= max(1, len(first))
-        return work
+    async def _align(self) -> None:
+        """Wait for inputs whose next records are on the broker and not here, up to the limit.
 
-    async def _uncovered(self, batch: Batch, stand: int | None) -> Batch | None:
-        """Return what of the batch is to be applied; seek back when there is a hole before it."""
-        if stand is None:
-            return None
-        rest = uncovered(batch, stand)
-        if isinstance(rest, Batch):
-            return rest
-        if rest == HOLE:
+        A topic that was waited for in vain is not waited for again until it brings something.
+        """
+        deadline: float | None = None
+        while lacking := [queue.topic for queue in self.inputs.queues.values() if self._is_awaited(queue)]:
+            now = time.monotonic()
+            deadline = now + self.lanes.idle_s if deadline is None else deadline
+            if now >= deadline:
+                self._overdue.update(lacking)
+                return
+            await asyncio.sleep(min(ALIGN_S, deadline - now))
+
+    def _is_awaited(self, queue: InputQueue) -> bool:
+        """Whether a queue is empty although its topic has records."""
+        if len(queue) or queue.topic not in self.stands or queue.topic in self._overdue:
+            return False
+        return self.lanes.has_more(TP(queue.topic, self.number), queue.reach)
+
+    async def _take(self, current: int) -> list[Part]:
+        """Take what is applied next as one unit of work, up to the limits; seek back to what is missing."""
+        room = Room(min(self._limit, self.lanes.unit_records), UNIT_BYTES)
+        generation = current if self.lanes.is_open else None
+        taken = self.inputs.take(generation, self.stands, room, self._is_awaited)
+        for batch, stand in taken.gaps:
             await self._heal(batch, stand)
-        return None
+        return taken.parts
 
     async def _heal(self, batch: Batch, stand: int) -> None:
         if not self._seeks.is_due(batch.topic, stand, time.monotonic()):
@@ -179,10 +211,43 @@ class Lane:
         log.info("hole before %r: the lane stands at %d, seeking back", batch, stand)
         await self.lanes.seek(TP(batch.topic, self.number), stand)
 
-    async def _apply(self, work: list[tuple[Batch, Handler]], generation: int) -> None:
+    async def _apply(self, work: list[Part], generation: int) -> None:
+        try:
+            computed = await self._compute(work, generation)
+        except (StoreFailed, MemoryError):
+            raise
+        except Exception as error:
+            self.busy = False
+            await self._isolate(work, generation, error)
+            return
+        if computed is None:
+            return
+        unit, packer = computed
+        ends = {batch.topic: batch.end for batch, _ in work}
+        try:
+            await self.lanes.commit(
+                unit, packer, {TP(topic, self.number): end for topic, end in ends.items()}
+            )
+        except NotCommitted as error:
+            self.busy = False
+            await self._repeat(work, generation, error)
+            return
+        passed("ack.before")
+        self.stands.update(ends)
+        self.applied.update({batch.topic: batch.records[-1].timestamp for batch, _ in work if batch.records})
+        self.busy = False
+        self.trouble = None
+        self._refusals = 0
+        self._limit = min(2 * self._limit, self.lanes.unit_records)
+        self._ended = time.monotonic()
+        self.lanes.committed(unit)
+        passed("ack.after")
+
+    async def _compute(self, work: list[Part], generation: int) -> tuple[Unit, Packer] | None:
+        """Compute a unit of work and pack it; None if a rebalance came while the lane waited for its turn."""
         async with self.lanes.turn:
             if generation != self.lanes.generation() or not self.lanes.is_open:
-                return  # a rebalance came while this lane waited for its turn
+                return None
             self.busy = True
             unit = self.lanes.unit(self.number)
             packer = self.lanes.packer(self.number)
@@ -197,15 +262,63 @@ class Lane:
             packer.pack(unit.take_outputs())
             await asyncio.sleep(0)
         packer.pack(unit.take_outputs())
-        ends = {batch.topic: batch.end for batch, _ in work}
-        await self.lanes.commit(unit, packer, {TP(topic, self.number): end for topic, end in ends.items()})
-        passed("ack.before")
-        self.stands.update(ends)
-        self.applied.update({batch.topic: batch.records[-1].timestamp for batch, _ in work if batch.records})
-        self.busy = False
-        self._ended = time.monotonic()
-        self.lanes.committed(unit)
-        passed("ack.after")
+        packer.pack_changes(unit)
+        return unit, packer
+
+    async def _isolate(self, work: list[Part], generation: int, error: Exception) -> None:
+        """Repeat a unit that could not be computed in halves; at last, give its one record up."""
+        records = sum(len(batch) for batch, _ in work)
+        if records > 1:
+            self._limit = max(1, records // 2)
+            self.inputs.put_back(work, generation)
+            return
+        found = next((batch for batch, _ in work if batch.records), None)
+        if found is None:
+            raise error
+        place = found.topic, found.records[0].offset
+        self._failures = self._failures + 1 if place == self._failed else 1
+        self._failed = place
+        if self._failures > ATTEMPTS:
+            raise error
+        topic, offset = place
+        self.trouble = f"the record at offset {offset} of {topic}/{self.number} cannot be processed"
+        # an exception's words may quote the record, so only its type and its place in the code are logged
+        log.error(
+            "%s (failure %d of %d): %s\n%s",
+            self.trouble,
+            self._failures,
+            ATTEMPTS,
+            type(error).__name__,
+            "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+        )
+        if self._failures == ATTEMPTS:
+            write = partial(self.lanes.write_dead_letter, error=error)
+            work = [(batch, write if batch.records else handler) for batch, handler in work]
+        self.inputs.put_back(work, generation)
+        if self._failures < ATTEMPTS:
+            await asyncio.sleep(RETRY_S * 2 ** (self._failures - 1))
+
+    async def _repeat(self, work: list[Part], generation: int, error: NotCommitted) -> None:
+        """Repeat a unit whose transaction failed before its commit, with a producer that is opened anew."""
+        self.inputs.put_back(work, generation)
+        cause: BaseException | None = error.__cause__
+        while generation == self.lanes.generation() and self.lanes.is_open:
+            pause = min(RETRY_S * 2**self._refusals, LONGEST_RETRY_S)
+            self._refusals += 1
+            self.trouble = f"partition {self.number} waits for the broker: {cause}"
+            log.error("a transaction was not committed and is repeated in %g s; %s", pause, self.trouble)
+            await asyncio.sleep(pause)
+            if generation != self.lanes.generation() or not self.lanes.is_open:
+                return  # the rebalance has opened another producer
+            self.busy = True
+            try:
+                async with asyncio.timeout(REOPEN_S):
+                    await self.lanes.reopen(self.number, self.stands)
+                return
+            except (KafkaError, TimeoutError, OSError) as failure:
+                cause = failure
+            finally:
+                self.busy = False
 
 
 class Lanes:
@@ -215,11 +328,15 @@ class Lanes:
     nothing is begun.
     """
 
-    def __init__(self, app: Any, topics: frozenset[str], partitions: int, unit_records: int) -> None:
+    def __init__(
+        self, app: Any, topics: Sequence[str], partitions: int, unit_records: int, idle_s: float = 0.0
+    ) -> None:
         self.app = app
         self.topics = topics
         self.partitions = partitions
         self.unit_records = unit_records
+        self.idle_s = idle_s
+        self.closing_s = CLOSING_S
         self.is_open = False
         # one lane computes at a time, or all would come to their commits, and to waiting, together
         self.turn = asyncio.Lock()
@@ -227,6 +344,8 @@ class Lanes:
         self.calls = Calls()
         #: What must have come before lanes begin.
         self.gates: list[asyncio.Event] = []
+        #: By input topic, where its records go that cannot be processed.
+        self.dead_letters: dict[str, DeadLetterWriter] = {}
         self._listeners: dict[str, Listener] = {}
         self._began = False
         self._stopped = False
@@ -256,9 +375,21 @@ class Lanes:
         return any(lane.queued > self.unit_records for lane in self._lanes.values())
 
     def with_room(self, partitions: Iterable[TP]) -> set[TP]:
-        """Return those of the partitions that may be polled: all but the inputs of full lanes."""
-        full = {number for number, lane in self._lanes.items() if lane.is_full}
-        return {tp for tp in partitions if tp.partition not in full or tp.topic not in self.topics}
+        """Return those of the partitions that may be polled: all but the inputs whose queues are full."""
+        return {tp for tp in partitions if not self._is_full(tp)}
+
+    def _is_full(self, tp: TP) -> bool:
+        lane = self._lanes.get(tp.partition)
+        return lane is not None and tp.topic in self.topics and lane.is_full(tp.topic)
+
+    def has_more(self, tp: TP, reach: int) -> bool:
+        """Whether an input partition has records on the broker from an offset on, as far as is known."""
+        end = self.app.consumer.stable_ends().get(tp)
+        return end is None or end > reach
+
+    def troubles(self) -> list[str]:
+        """Return why lanes do not advance, for each that does not."""
+        return [lane.trouble for lane in self._lanes.values() if lane.trouble is not None]
 
     def open(self, stands: Mapping[TP, int]) -> None:
         """Let each input partition's lane stand at its offset; they begin when recovery is complete."""
@@ -293,10 +424,10 @@ class Lanes:
         self._opened_in = None
         for lane in self._lanes.values():
             lane.drop_queue()
-        deadline = time.monotonic() + CLOSING_S
+        deadline = time.monotonic() + self.closing_s
         while any(lane.busy and not lane.task.done() for lane in self._lanes.values()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"a commit did not end within {CLOSING_S:g} s")
+                raise TimeoutError(f"a commit did not end within {self.closing_s:g} s")
             await asyncio.sleep(0.002)
 
     async def stop(self) -> None:
@@ -355,8 +486,8 @@ class Lanes:
         return Unit(
             number,
             self.partitions,
-            lambda table, keys: table.store.partition(number).read_many(keys),  # type: ignore[attr-defined]
-            lambda table, *span: table.store.partition(number).keys(*span),
+            partial(_read_many, number),
+            partial(_keys, number),
         )
 
     def packer(self, number: int) -> Packer:
@@ -366,7 +497,26 @@ class Lanes:
     async def commit(self, unit: Unit, packer: Packer, offsets: Mapping[TP, int]) -> None:
         """Commit a unit with the producer of its partition."""
         producer = self.app.consumer.transactions.producers[unit.partition]
-        await commit(producer, self.app.conf.id, unit, packer, offsets)
+        await commit(producer, self.app.conf.id, unit.partition, packer, offsets)
+
+    async def reopen(self, number: int, stands: Mapping[str, int]) -> None:
+        """Open the producer of a partition anew, which aborts its transaction.
+
+        Raises:
+            ConsistencyError: another worker has committed meanwhile.
+        """
+        await self.app.consumer.transactions.reopen(number, stands)
+
+    def write_dead_letter(self, batch: Batch, unit: Unit, error: Exception) -> None:
+        """Write a record that cannot be processed to the dead letters.
+
+        Raises:
+            Exception: the error, if there are none for its topic.
+        """
+        write = self.dead_letters.get(batch.topic)
+        if write is None:
+            raise error
+        write(batch, unit, error)
 
     def committed(self, unit: Unit) -> None:
         """Count what became true, and let the collector have its moment between units."""
@@ -392,3 +542,19 @@ class Lanes:
         """Stop the worker."""
         self.is_open = False
         await self.app.crash(error)
+
+
+def _read_many(number: int, table: Any, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+    try:
+        found: Sequence[bytes | None] = table.store.partition(number).read_many(keys)
+    except Exception as error:
+        raise StoreFailed from error
+    return found
+
+
+def _keys(number: int, table: Any, first: bytes, end: bytes, limit: int) -> list[bytes]:
+    try:
+        found: list[bytes] = table.store.partition(number).keys(first, end, limit)
+    except Exception as error:
+        raise StoreFailed from error
+    return found

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from streams.engine.transactions import Packer, acknowledged
+from streams.engine.transactions import Packer, abandon, acknowledged
 from streams.engine.units import Output
 
-__all__ = ["Producer", "abandon"]
+__all__ = ["PRODUCE_S", "Producer"]
 
 log = logging.getLogger(__name__)
 
 #: How long the broker may take to store records, seconds.
 PRODUCE_S = 10.0
-#: How long the connections of an abandoned producer may take to close, seconds.
-ABANDON_S = 5.0
-
-
-async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close a producer without waiting for its batches; those that are not stored yet fail.
-
-    aiokafka's own `stop` flushes first, which takes as long as the broker is away.
-    """
-    producer._closed = True
-    producer._message_accumulator.fail_all(KafkaError("the producer was abandoned"))
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(ABANDON_S):
-            # the connections first: the sender waits for answers on them
-            await producer.client.close()
-            await producer._sender.close()
 
 
 class Producer:

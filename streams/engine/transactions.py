@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.codec import zstd_encode
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.record._crecords import default_records
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsistencyError
@@ -30,6 +31,8 @@ __all__ = [
     "Packer",
     "PartitionTransactions",
     "SentBatch",
+    "ValueTooLarge",
+    "abandon",
     "acknowledged",
     "commit",
 ]
@@ -40,8 +43,16 @@ default_records.zstd_encode = partial(zstd_encode, level=1)
 
 #: Bytes of one record batch; a single larger record still gets a batch of its own.
 BATCH_BYTES = 900_000
+#: Bytes of one value in a table; changelogs take twice as much, compressed.
+VALUE_BYTES = 8 << 20
 #: How long the broker lets a transaction of ours stay open when we die in it.
 TRANSACTION_TIMEOUT_MS = 30_000
+#: How long the connections of an abandoned producer may take to close, seconds.
+ABANDON_S = 1.0
+#: How long a transactional id may take to be opened until a line of the log says so, seconds.
+SLOW_OPEN_S = 5.0
+
+log = logging.getLogger(__name__)
 
 
 class _CalmRetries(logging.Filter):
@@ -60,6 +71,15 @@ logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
 
 class NotCommitted(Exception):
     """A unit of work failed before its commit was requested, so nothing of it will ever be committed."""
+
+
+class ValueTooLarge(Exception):
+    """A value of a table is larger than its changelog takes."""
+
+    def __init__(self, table: str, key: bytes, size_bytes: int) -> None:
+        super().__init__(f"a value of table {table} has {size_bytes} bytes, more than {VALUE_BYTES}")
+        self.table = table
+        self.key = key
 
 
 class SentBatch(NamedTuple):
@@ -92,6 +112,8 @@ class Packer:
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
         self._batches: dict[tuple[str, int], list[Any]] = {}
+        #: The writes of each table that has any, once they are packed.
+        self.changes: list[tuple[Any, list[Write]]] = []
 
     def pack(self, outputs: Mapping[tuple[str, int], Sequence[Output]]) -> None:
         """Append the outputs, by topic and partition; soon after they were made, while they are in cache."""
@@ -116,6 +138,20 @@ class Packer:
                 append(0, timestamp_ms, key, value, headers)
             number += 1
         batch._relative_offset = number
+
+    def pack_changes(self, unit: Unit) -> None:
+        """Append the changelog records of a unit, which is done with.
+
+        Raises:
+            ValueTooLarge: a value is larger than a changelog takes.
+        """
+        self.changes = list(unit.changes())
+        for table, writes in self.changes:
+            topic: str = table.changelog_topic_name
+            self.pack_writes(topic, unit.partition, writes)
+            if max(batch.size() for batch in self._batches[topic, unit.partition]) > VALUE_BYTES:
+                key, size = max(((key, len(value or b"")) for key, value, *_ in writes), key=itemgetter(1))
+                raise ValueTooLarge(table.name, key, size)
 
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
@@ -164,20 +200,20 @@ async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], int]:
 
 
 async def commit(
-    producer: AIOKafkaProducer, group_id: str, unit: Unit, packer: Packer, offsets: Mapping[TP, int]
+    producer: AIOKafkaProducer, group_id: str, partition: int, packer: Packer, offsets: Mapping[TP, int]
 ) -> None:
     """Commit a unit of work as a whole: changelogs, outputs and input offsets.
 
     The local stores are written last, so they are never ahead of the changelog. ``docs/engine.md`` lists
     what a crash leaves behind after each step.
 
+    Args:
+        packer: has the outputs and the changes of the unit.
+
     Raises:
         NotCommitted: a step before the request to commit failed; its cause says why.
         Exception: the outcome of the commit is unknown, or another producer has the transactional id.
     """
-    changes: list[tuple[Any, list[Write]]] = unit.changes()
-    for table, writes in changes:
-        packer.pack_writes(table.changelog_topic_name, unit.partition, writes)
     try:
         stored = await _store(producer, group_id, packer, offsets)
     except ProducerFenced:
@@ -188,9 +224,9 @@ async def commit(
     await producer.commit_transaction()
     passed("commit.after")
     passed("store.before")
-    for table, writes in changes:
-        offset = stored[table.changelog_topic_name, unit.partition]
-        table.store.partition(unit.partition).write(writes, offset)
+    for table, writes in packer.changes:
+        offset = stored[table.changelog_topic_name, partition]
+        table.store.partition(partition).write(writes, offset)
     passed("store.after")
 
 
@@ -211,6 +247,29 @@ async def _store(
     return await acknowledged(sent)
 
 
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close a producer without waiting for its batches; those that are not stored yet fail.
+
+    aiokafka's own `stop` flushes first, which takes as long as the broker is away.
+    """
+    producer._closed = True
+    producer._message_accumulator.fail_all(KafkaError("the producer was abandoned"))
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(ABANDON_S):
+            # the connections first: the sender waits for answers on them
+            await producer.client.close()
+            await producer._sender.close()
+
+
+def _report_slow(transactional_id: str) -> None:
+    log.warning(
+        "transactional id %s could not be opened for %g s: the broker cannot complete its last transaction, "
+        "or its coordinator does not answer; the partitions of this worker wait for it",
+        transactional_id,
+        SLOW_OPEN_S,
+    )
+
+
 class PartitionTransactions(TransactionManager):
     """Opens a producer for each partition number that is assigned, and closes it when it is not.
 
@@ -222,6 +281,8 @@ class PartitionTransactions(TransactionManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.producers: dict[int, AIOKafkaProducer] = {}
+        #: Transactional ids that are being opened.
+        self.opening: set[str] = set()
 
     @property
     def _lanes(self) -> Any:
@@ -259,11 +320,33 @@ class PartitionTransactions(TransactionManager):
     def _is_standby(self, tp: TP) -> bool:
         return self.app.assignor.is_standby(tp)
 
+    async def reopen(self, number: int, stands: Mapping[str, int]) -> None:
+        """Open a partition's producer anew, which aborts the transaction that the last one left.
+
+        Args:
+            stands: by topic, where the lane stands; it goes on only if the group does, too.
+
+        Raises:
+            ConsistencyError: another worker has committed meanwhile.
+        """
+        last = self.producers.pop(number, None)
+        if last is not None:
+            await abandon(last)
+        await self._open(number)
+        expected = {TP(topic, number): offset for topic, offset in stands.items()}
+        committed = await self.consumer.stands(list(expected))  # type: ignore[attr-defined]
+        if committed != expected:
+            raise ConsistencyError(
+                f"partition {number} was committed up to {committed} while its lane stood at {expected}: "
+                "another worker has it"
+            )
+
     async def _open(self, number: int) -> None:
+        transactional_id = f"{self.app.conf.id}-{number}"
         producer = AIOKafkaProducer(
             bootstrap_servers=server_list(self.transport.url, 9092),
             client_id=f"{self.app.conf.broker_client_id}-{number}",
-            transactional_id=f"{self.app.conf.id}-{number}",
+            transactional_id=transactional_id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             linger_ms=0,
             # Trap 19: aiokafka compresses lz4 at level 9, a fifth of the worker's CPU
@@ -272,7 +355,16 @@ class PartitionTransactions(TransactionManager):
             # Trap 9: 100 ms, the default, between tries while the previous transaction is completed
             retry_backoff_ms=10,
         )
-        await producer.start()
+        self.opening.add(transactional_id)
+        slow = asyncio.get_running_loop().call_later(SLOW_OPEN_S, _report_slow, transactional_id)
+        try:
+            await producer.start()
+        except BaseException:
+            await abandon(producer)
+            raise
+        finally:
+            slow.cancel()
+            self.opening.discard(transactional_id)
         self.producers[number] = producer
 
     async def _close_all(self) -> None:

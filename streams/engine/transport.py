@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -78,6 +78,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self._covered: dict[TP, int] = {}
         #: partitions that have more than was polled; replaced as a whole, for other threads read it
         self.lagging: frozenset[TP] = frozenset()
+        #: up to where each partition can be read, None: not known yet; replaced as a whole, likewise
+        self.stable_ends: Mapping[TP, int | None] = {}
 
     async def on_start(self) -> None:
         """Start the consumer; records that wait for a full lane must not hold up fetches for the others.
@@ -137,23 +139,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         empty batch says so to recovery (which waits for the end) and to the lane (which commits it).
         """
         batches = []
-        lagging = set()
         waiting = False
-        for aiokafka_tp in assignment.tps:
-            tp = ensure_TP(aiokafka_tp)
-            state = assignment.state_value(aiokafka_tp)
+        states = {ensure_TP(tp): assignment.state_value(tp) for tp in assignment.tps}
+        for tp, state in states.items():
             start = self._covered.get(tp)
-            # what nobody has told yet may be anything
-            if not state.has_valid_position or state.lso is None or state.lso > state.position:
-                lagging.add(tp)
             if tp not in active or start is None or not state.has_valid_position:
                 continue
-            end = state.position
+            end, records = state.position, polled.get(TopicPartition(*tp), [])
+            _require_same_log(tp, start, end, records)
             if end > start:
-                batches.append(Batch(tp.topic, tp.partition, start, end, polled.get(aiokafka_tp, [])))
+                batches.append(Batch(tp.topic, tp.partition, start, end, records))
                 self._covered[tp] = end
             waiting = waiting or (state.lso is not None and state.lso > end)
-        self.lagging = frozenset(lagging)
+        self.lagging = frozenset(tp for tp, state in states.items() if _lags(state))
+        self.stable_ends = {tp: state.lso for tp, state in states.items()}
         if not batches and waiting and not self.app.lanes.has_work():  # type: ignore[attr-defined]
             metrics.EMPTY_POLLS.inc()
         return batches
@@ -162,6 +161,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
         self._covered.clear()
         self.lagging = frozenset(assigned)
+        self.stable_ends = {}
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_thread_stop(self) -> None:
@@ -247,6 +247,29 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return ends
 
 
+def _lags(state: Any) -> bool:
+    """Whether a partition has more than its position, or might have.
+
+    Records of a transaction that is still open count: their timestamps are in the past already.
+    """
+    # what nobody has told yet may be anything
+    return not state.has_valid_position or state.highwater is None or state.highwater > state.position
+
+
+def _require_same_log(tp: TP, start: int, end: int, records: Sequence[Any]) -> None:
+    """Refuse to read on in a log that was cut below the position: aiokafka then reads it from the beginning.
+
+    Raises:
+        ConsistencyError: naming the partition. At the next start, `_checked` compares the group's offset.
+    """
+    if end < start or (records and records[0].offset < start):
+        first = records[0].offset if records else end
+        raise ConsistencyError(
+            f"{tp.topic}/{tp.partition} was read up to offset {start}, but the broker no longer has that "
+            f"offset and was read from {first} on: the log was truncated, or the topic was recreated"
+        )
+
+
 def _checked(tp: TopicPartition, committed: int | None, first: int, end: int) -> int:
     """Return where a lane stands, if that is a place in the log."""
     if committed is None:
@@ -264,6 +287,7 @@ def _checked(tp: TopicPartition, committed: int | None, first: int, end: int) ->
             tp.topic,
             tp.partition,
         )
+        return first
     return committed
 
 
@@ -283,6 +307,10 @@ class BatchConsumer(driver.Consumer):
     def lagging(self) -> frozenset[TP]:
         """Return the partitions that had more than the last poll has brought."""
         return self._thread.lagging
+
+    def stable_ends(self) -> Mapping[TP, int | None]:
+        """Return up to where each partition can be read, as the last fetch said; None: no fetch has yet."""
+        return self._thread.stable_ends
 
     async def seek_noted(self, offsets: Mapping[TP, int]) -> None:
         """Seek, and note the coverage in the same step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from streams.domain.delivery import Track
 from streams.domain.histogram import bucket
 from streams.domain.reports import record_view
 from streams.domain.statistics import CREATED_THEN, SENT_THEN, Key
+from streams.engine.batches import Batch
+from streams.engine.units import Unit
 from streams.messages import encode, request_reader
 from streams.webhooks.sealing import Sealer
 from tests.agents.flowing import EVERYTHING, NOON, Partition, Record, record, request, status
@@ -719,3 +722,21 @@ def test_order_repetition_and_batching_are_invisible(data: st.DataObject) -> Non
     cuts = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)))
 
     assert run(order, cuts) == EXPECTED
+
+
+@pytest.mark.parametrize("stream", ["requests", "statuses", "webhooks"])
+def test_a_record_that_could_not_be_processed_is_kept_whole(partition: Partition, stream: str) -> None:
+    """Whoever waits for it learns that; the headers name the type of the fault and nothing of the record."""
+    one = replace(record("m-1", x="+82100000001"), headers=[("tracker-call", b"token")], offset=7)
+    unit = Unit(0, 1, partition._read_many)
+    flow = partition.flows[stream]
+    flow.write_dead_letter(Batch(f"delivery.{stream}", 0, 7, 8, [one]), unit, KeyError("+82100000001"))
+    partition._commit(unit, 1)
+    kept = partition.dead_letters[0]
+    headers = dict(kept.headers)
+
+    assert (kept.key, kept.value, kept.timestamp) == (one.key, one.value, one.timestamp)
+    assert headers["tracker-error-code"] == b"unexpected"
+    assert headers["__connect.errors.exception.message"] == b"the record could not be processed: KeyError"
+    assert headers["__connect.errors.offset"] == b"7"
+    assert partition.told == [(b"token", "dead-lettered")]

@@ -10,8 +10,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
+from streams.engine.formats import Format
 from streams.engine.producing import Producer
-from streams.engine.transactions import BatchRefused, NotCommitted, Packer, commit
+from streams.engine.transactions import (
+    VALUE_BYTES,
+    BatchRefused,
+    NotCommitted,
+    Packer,
+    ValueTooLarge,
+    commit,
+)
 from streams.engine.units import Unit
 from tests.engine.broker import Broker
 from tests.engine.records import NUMBERS
@@ -27,7 +35,7 @@ class Table:
     """A table whose store remembers what was written to it."""
 
     name = "numbers"
-    format = NUMBERS
+    format: Format[Any] = NUMBERS
     changelog_topic_name = "changelog"
 
     def __init__(self) -> None:
@@ -62,7 +70,8 @@ async def apply(producer: AIOKafkaProducer, table: Table, number: int) -> None:
     unit.emit("events", b"event-%d" % number, b"")
     packer = Packer(producer)
     packer.pack(unit.take_outputs())
-    await commit(producer, "group", unit, packer, {TP("input", 0): number + 1})
+    packer.pack_changes(unit)
+    await commit(producer, "group", 0, packer, {TP("input", 0): number + 1})
 
 
 @pytest.mark.parametrize("topic", ["events", "changelog"])
@@ -179,3 +188,18 @@ async def test_every_batch_outside_of_transactions_is_awaited(broker: Broker, ou
     with pytest.raises(BatchRefused):
         await produce(outside, b"a", b"b", b"c", size=20_000)
     await outside.stop()
+
+
+async def test_a_value_that_no_changelog_takes_is_refused_before_the_transaction(broker: Broker) -> None:
+    """The error has the table and the key; the broker's own would name a batch."""
+    producer, table = await transactional(broker), Table()
+    unit = Unit(0, 1, lambda _, keys: [None] * len(keys))
+    table.format = Format(encode=lambda value: bytes(value), decode=len)
+    unit.table(table).put(b"small", 10)
+    unit.table(table).put(b"large", VALUE_BYTES + 1)
+
+    with pytest.raises(ValueTooLarge) as caught:
+        Packer(producer).pack_changes(unit)
+    await producer.stop()
+
+    assert (caught.value.table, caught.value.key) == ("numbers", b"large")

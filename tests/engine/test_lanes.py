@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from streams.engine import lanes as module
 from streams.engine.batches import SEEK_AGAIN_S, Batch
 from streams.engine.collector import Collector
-from streams.engine.lanes import Lane, Lanes
-from streams.engine.transactions import Packer
+from streams.engine.lanes import Lane, Lanes, StoreFailed
+from streams.engine.transactions import NotCommitted, Packer
 from streams.engine.units import Unit
 from tests.engine.records import Record
 
@@ -37,6 +37,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLOCK, "skew", 0.0)
     monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(module, "GATHER_S", 0.0)
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
 
 
 class Worker:
@@ -44,6 +45,8 @@ class Worker:
 
     def __init__(self, unit_records: int = 1000) -> None:
         self.unit_records = unit_records
+        self.topics = TOPICS
+        self.idle_s = 0.0
         self.is_open = True
         self.turn = asyncio.Lock()
         self.current = 1
@@ -58,6 +61,11 @@ class Worker:
         self.counted: list[Unit] = []
         self.seeks: list[tuple[TP, int]] = []
         self.crashes: list[BaseException] = []
+        #: inputs that have more on the broker
+        self.unfetched: set[TP] = set()
+        self.reopened = 0
+        #: records written to the dead letters, each with its error
+        self.buried: list[tuple[int, Exception]] = []
 
     def handle(self, batch: Batch, unit: Unit) -> None:
         offsets = [record.offset for record in batch.records]
@@ -82,6 +90,15 @@ class Worker:
 
     def committed(self, unit: Unit) -> None:
         self.counted.append(unit)
+
+    def has_more(self, tp: TP, reach: int) -> bool:
+        return tp in self.unfetched
+
+    async def reopen(self, number: int, stands: Mapping[str, int]) -> None:
+        self.reopened += 1
+
+    def write_dead_letter(self, batch: Batch, unit: Unit, error: Exception) -> None:
+        self.buried.append((batch.records[0].offset, error))
 
     async def seek(self, tp: TP, offset: int) -> None:
         self.seeks.append((tp, offset))
@@ -274,7 +291,7 @@ async def test_what_waits_becomes_one_unit() -> None:
 
     assert [offsets for offsets, _ in worker.commits] == [{"input": 1}, {"input": 6, "other": 103}]
     second = [part[:3] for part in worker.commits[1][1]]
-    assert second == [("input", 1, 4), ("other", 100, 103), ("input", 4, 6)]
+    assert second == [("input", 1, 6), ("other", 100, 103)]
     assert len(worker.counted) == 2
 
 
@@ -299,21 +316,155 @@ async def test_a_failed_commit_stops_the_worker(worker: Worker, lane: Lane) -> N
     assert not lane.busy
 
 
-async def test_a_failing_handler_stops_the_worker(worker: Worker, lane: Lane) -> None:
-    """A batch that cannot be applied is not passed over, and nothing of its unit is committed."""
-    failure = ValueError("unexpected")
+class Poison:
+    """A handler that fails at one offset, the first so many times."""
 
-    def fail(batch: Batch, unit: Unit) -> None:
+    def __init__(self, worker: Worker, offset: int, times: int) -> None:
+        self.worker = worker
+        self.offset = offset
+        self.times = times
+
+    def handle(self, batch: Batch, unit: Unit) -> None:
+        if any(record.offset == self.offset for record in batch.records) and self.times > 0:
+            if len(batch) == 1:
+                self.times -= 1
+            raise ValueError("cannot be processed")
+        self.worker.handle(batch, unit)
+
+
+async def test_a_record_that_cannot_be_processed_goes_to_the_dead_letters(
+    worker: Worker, lane: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After three failures of its own; all other records are applied once, in order."""
+    poison = Poison(worker, offset=5, times=100)
+    lane.put((batch(0, 12), worker.current, poison.handle))
+    await settle()
+
+    assert [offset for offset, _ in worker.buried] == [5]
+    assert str(worker.buried[0][1]) == "cannot be processed"
+    assert caplog.text.count("cannot be processed (failure") == 3
+    assert worker.handled() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert worker.ends()[-1] == 12
+    assert worker.crashes == []
+    assert lane.trouble is None
+
+
+async def test_a_failure_that_passes_costs_no_record(worker: Worker, lane: Lane) -> None:
+    """Twice in vain, then it is applied."""
+    poison = Poison(worker, offset=5, times=2)
+    lane.put((batch(0, 12), worker.current, poison.handle))
+    await settle()
+
+    assert worker.buried == []
+    assert worker.handled() == list(range(12))
+
+
+async def test_the_log_names_a_record_and_not_what_is_in_it(
+    worker: Worker, lane: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception's words may quote a recipient."""
+    lane.put((batch(7, 8), worker.current, Poison(worker, offset=7, times=1).handle))
+    lane.open({"input": 7})
+    await settle()
+
+    assert "offset 7 of input/3" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "cannot be processed: " not in caplog.text.replace("(failure 1 of 3): ValueError", "")
+
+
+async def test_a_record_without_dead_letters_stops_the_worker(worker: Worker, lane: Lane) -> None:
+    """It is not passed over, and nothing of its unit is committed."""
+    failure = ValueError("nowhere to go")
+
+    def refuse(batch: Batch, unit: Unit, error: Exception) -> None:
         raise failure
 
-    worker.put(lane, batch(0, 5))
-    lane.put((batch(5, 6), worker.current, fail))
-    worker.put(lane, batch(6, 9))
+    worker.write_dead_letter = refuse  # type: ignore[method-assign]
+    lane.put((batch(0, 5), worker.current, Poison(worker, offset=2, times=100).handle))
     await settle()
 
     assert worker.crashes == [failure]
-    assert worker.asked == 0
+    assert worker.handled() == [0, 1]
     assert not worker.turn.locked()
+
+
+async def test_a_store_that_cannot_be_read_stops_the_worker(worker: Worker, lane: Lane) -> None:
+    """No record is to blame, so none goes to the dead letters."""
+
+    def fail(batch: Batch, unit: Unit) -> None:
+        raise StoreFailed
+
+    lane.put((batch(0, 5), worker.current, fail))
+    await settle()
+
+    assert [type(error) for error in worker.crashes] == [StoreFailed]
+    assert worker.buried == []
+
+
+async def test_a_refused_transaction_is_repeated_with_another_producer(worker: Worker, lane: Lane) -> None:
+    """Nothing of it was committed; what came meanwhile follows it."""
+    worker.failure = NotCommitted()
+    worker.put(lane, batch(0, 5))
+    await settle()
+    worker.put(lane, batch(5, 9))
+    assert (worker.commits, lane.stands) == ([], {"input": 0})
+    assert lane.trouble is not None
+    worker.failure, worker.parts = None, []
+    await settle()
+
+    assert worker.reopened >= 1
+    assert worker.handled() == list(range(9))
+    assert worker.crashes == []
+    assert lane.trouble is None
+
+
+async def test_a_refused_transaction_is_left_to_the_next_owner(worker: Worker, lane: Lane) -> None:
+    """A rebalance during the pause opens another producer itself, and drops what waits."""
+    worker.failure = NotCommitted()
+    worker.put(lane, batch(0, 5))
+    for _ in range(8):
+        await asyncio.sleep(0)
+    worker.is_open, worker.failure = False, None
+    await settle()
+    reopened = worker.reopened
+    await settle()
+
+    assert worker.reopened == reopened
+    assert (worker.commits, lane.queued) == ([], 0)
+
+
+async def test_an_input_that_has_more_on_the_broker_is_waited_for(worker: Worker) -> None:
+    """What it brings may have been produced earlier; so much is waited, and no longer."""
+    worker.idle_s = 5.0
+    worker.unfetched = {TP("other", 3)}
+    lane = worker.lane(input=0, other=0)
+    worker.put(lane, batch(0, 2))
+    await settle()
+    assert worker.commits == []
+
+    worker.put(lane, batch(0, 1, topic="other"))
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+    await end(lane.task)
+    assert worker.ends() == [2]
+    assert worker.ends("other") == [1]
+
+
+async def test_an_input_is_waited_for_in_vain_once(worker: Worker) -> None:
+    """Until it brings something, the others go on without it."""
+    worker.idle_s = 5.0
+    worker.unfetched = {TP("other", 3)}
+    lane = worker.lane(input=0, other=0)
+    worker.put(lane, batch(0, 2))
+    await settle()
+    CLOCK.skew += 5.0
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+    worker.put(lane, batch(2, 3))
+    await settle()
+    await end(lane.task)
+
+    assert worker.ends() == [2, 3]
 
 
 async def test_a_lane_that_waited_for_its_turn_through_a_rebalance_drops_its_work(
@@ -457,9 +608,11 @@ class HeldLanes(Lanes):
     """Real lanes, whose commits end when they may."""
 
     def __init__(self, unit_records: int = 1000) -> None:
-        self.stub = SimpleNamespace(consumer_generation_id=1, crashes=[])
+        self.stub = SimpleNamespace(
+            consumer_generation_id=1, crashes=[], consumer=SimpleNamespace(stable_ends=dict)
+        )
         self.stub.crash = self._note
-        super().__init__(self.stub, frozenset(TOPICS), 8, unit_records)
+        super().__init__(self.stub, TOPICS, 8, unit_records)
         self.go_on = asyncio.Event()
         self.done: list[Mapping[TP, int]] = []
 
@@ -543,11 +696,9 @@ async def test_what_a_unit_notes_is_told_once_it_is_true_if_it_is_anything(lanes
     assert told == [(3, {"queue": 5})]
 
 
-async def test_closing_gives_up_on_a_commit_that_does_not_end(
-    lanes: HeldLanes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_closing_gives_up_on_a_commit_that_does_not_end(lanes: HeldLanes) -> None:
     """Its outcome is unknown, so the worker must not go on."""
-    monkeypatch.setattr(module, "CLOSING_S", 0.02)
+    lanes.closing_s = 0.02
     await lanes.poll(batch(0, 5))
     await settle()
 
@@ -556,10 +707,10 @@ async def test_closing_gives_up_on_a_commit_that_does_not_end(
 
 
 async def test_closing_does_not_wait_for_idle_or_ended_lanes(lanes: HeldLanes) -> None:
-    """A lane whose handler failed is done, and nothing is in flight in the others."""
+    """A lane that has failed is done, and nothing is in flight in the others."""
 
     def fail(batch: Batch, unit: Unit) -> None:
-        raise ValueError("unexpected")
+        raise StoreFailed
 
     await lanes.poll(batch(0, 5), fail)
     await settle()
@@ -578,10 +729,10 @@ async def test_lanes_of_lost_partitions_end_and_kept_ones_stand_where_they_are_t
     assert lost.cancelled()
 
 
-async def test_only_the_inputs_of_full_lanes_are_left_out_of_the_polls(
+async def test_only_inputs_whose_queue_is_full_are_left_out_of_the_polls(
     lanes: HeldLanes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Changelogs of the same number and the inputs of other lanes are polled on (trap 20)."""
+    """Changelogs of the same number and all other inputs are polled on (trap 20)."""
     monkeypatch.setattr(module, "QUEUE_RECORDS", 10)
     lanes.unit_records = 4
     partitions = [TP("input", 3), TP("other", 3), TP("changelog", 3), TP("input", 4), TP("input", 6)]
@@ -591,11 +742,24 @@ async def test_only_the_inputs_of_full_lanes_are_left_out_of_the_polls(
     assert lanes.with_room(partitions) == set(partitions)
 
     await lanes.poll(batch(10, 11))
-    assert lanes.with_room(partitions) == {TP("changelog", 3), TP("input", 4), TP("input", 6)}
+    assert lanes.with_room(partitions) == set(partitions) - {TP("input", 3)}
 
     lanes.go_on.set()
     await lanes.close()
     assert lanes.with_room(partitions) == set(partitions)
+
+
+async def test_few_large_records_fill_a_queue(lanes: HeldLanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by bytes, not only by the number of records."""
+    monkeypatch.setattr(module, "QUEUE_BYTES", 1000)
+    await lanes.poll(batch(0, 1))
+    await settle()
+    large = [Record(offset, value=bytes(600), topic="input", partition=3) for offset in (1, 2)]
+    await lanes.poll(Batch("input", 3, 1, 2, large[:1]))
+    assert lanes.with_room([TP("input", 3)]) == {TP("input", 3)}
+
+    await lanes.poll(Batch("input", 3, 2, 3, large[1:]))
+    assert lanes.with_room([TP("input", 3)]) == set()
 
 
 async def test_a_lane_has_room_for_two_units(lanes: HeldLanes, monkeypatch: pytest.MonkeyPatch) -> None:

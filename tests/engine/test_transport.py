@@ -23,7 +23,9 @@ class Polls:
         thread.app = SimpleNamespace(lanes=SimpleNamespace(has_work=lambda: True))
         thread._covered = {INPUT: 10, OTHER: 20}
         self.states = {
-            TopicPartition(*tp): SimpleNamespace(has_valid_position=True, position=position, lso=None)
+            TopicPartition(*tp): SimpleNamespace(
+                has_valid_position=True, position=position, lso=None, highwater=None
+            )
             for tp, position in thread._covered.items()
         }
 
@@ -97,12 +99,28 @@ def test_partitions_without_a_note_or_a_position_make_no_batch() -> None:
     assert polls.thread._covered == {OTHER: 20}
 
 
-def test_a_position_behind_the_note_makes_no_batch() -> None:
-    """A seek back is noted by who seeks; a batch never covers backwards."""
+@pytest.mark.parametrize(("position", "offsets"), [(8, ()), (8, (5, 6)), (10, (8, 9)), (15, (3, 11))])
+def test_a_log_that_was_cut_below_the_position_stops_the_worker(
+    position: int, offsets: tuple[int, ...]
+) -> None:
+    """aiokafka reads it from the beginning; what was written below the old position must not be skipped."""
     polls = Polls()
-    polls.move(INPUT, 8)
+    polls.move(INPUT, position)
 
-    assert polls.poll({INPUT, OTHER}) == []
+    with pytest.raises(ConsistencyError, match="input/3 was read up to offset 10"):
+        polls.poll({INPUT, OTHER}, *offsets)
+
+
+def test_records_of_an_open_transaction_count_as_lag() -> None:
+    """They cannot be read yet, but their timestamps are in the past already."""
+    polls = Polls()
+    for state in polls.states.values():
+        state.lso = state.highwater = state.position
+    polls.states[TopicPartition(*INPUT)].highwater += 1
+    polls.poll({INPUT, OTHER})
+
+    assert polls.thread.lagging == {INPUT}
+    assert polls.thread.stable_ends == {INPUT: 10, OTHER: 20}
 
 
 class Sought:
@@ -144,5 +162,5 @@ def test_an_offset_beyond_the_log_stops_the_worker() -> None:
 
 def test_records_that_expired_unread_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """They are gone; the worker goes on with what is there, and says so."""
-    assert _checked(TopicPartition(*INPUT), 3, 5, 9) == 3
+    assert _checked(TopicPartition(*INPUT), 3, 5, 9) == 5
     assert "records 3 to 4 of input/3 expired" in caplog.text
