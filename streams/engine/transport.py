@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.exceptions import ConsistencyError
@@ -24,6 +23,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.engine import metrics
 from streams.engine.batches import Batch
+from streams.engine.parsing import as_parsed
 from streams.engine.transactions import PartitionTransactions
 
 __all__ = ["BatchConsumer", "Transport"]
@@ -39,35 +39,6 @@ FULL_S = 0.005
 GOODBYE_S = 3.0
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
-
-
-class ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Hands on the parser's own records.
-
-    aiokafka copies each into a dataclass of twelve fields, through two more calls: 3 µs a record, as much as
-    all that is done to decode it. A batch has the topic and the partition, and its records the rest.
-    """
-
-    def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
-        return record
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._records_iterator)
-
-
-def _as_parsed(value: Any) -> Any:
-    """Mark, as its deserializer, a consumer whose records are wanted as they were parsed."""
-    return value
-
-
-def _records(tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, *rest: Any) -> Any:
-    chosen = ParsedRecords if key_deserializer is _as_parsed else _PartitionRecords
-    return chosen(tp, records, aborted, offset, key_deserializer, *rest)
-
-
-# aiokafka has no seam here; consumers that are not marked get what they always got
-_PartitionRecords = fetcher.PartitionRecords
-fetcher.PartitionRecords = _records
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -92,7 +63,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        consumer._key_deserializer = _as_parsed
+        consumer._key_deserializer = as_parsed
         return consumer
 
     def _assignment(self, consumer: AIOKafkaConsumer) -> Any | None:
