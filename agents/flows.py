@@ -38,6 +38,7 @@ from streams.domain.health import Health, Thresholds, judged
 from streams.domain.lifetimes import Lifetimes, due_at, expire, is_due, purge
 from streams.domain.placement import partition_of
 from streams.domain.reports import DeliveryReport, report
+from streams.domain.routing import Route
 from streams.domain.statistics import (
     CONTRADICTORY,
     DEAD_LETTERED,
@@ -333,7 +334,11 @@ class RequestFlow(Flow[Request]):
         unit: Unit,
     ) -> Outcome:
         if isinstance(what, Track | Expire):
-            return super()._apply(batch, record, key, what, deliveries, tally, events, unit)
+            known = earlier(deliveries.get(key)) if isinstance(what, Track) else None
+            outcome = super()._apply(batch, record, key, what, deliveries, tally, events, unit)
+            if known is not None:
+                events.catch_up(record, key, what.message_id, known, deliveries.get(key))
+            return outcome
         if isinstance(what, Tick):
             tally.time = max(tally.time, record.timestamp)
             unit.gathered(Passed, self._let_go).now = record.timestamp
@@ -574,6 +579,7 @@ class Events:
         self._place = f"{stream}-{partition}-"
         self._stream = stream
         self._emit = unit.emitter(topic)
+        self._telling = telling
         self._wants = telling.routing.wants
         self._tell = telling.tell
         self._tells = telling.tells(unit)
@@ -624,6 +630,45 @@ class Events:
                 came_to = reached if type_ in REACHES else None
                 self._tell(self._tells, place, event, value, came_to, delivery, record.timestamp)
 
+    def catch_up(
+        self, record: Record, key: bytes, message_id: str, known: Earlier, delivery: Delivery | None
+    ) -> None:
+        """Notify the endpoints that match a message only since its track request.
+
+        Each gets the latest status that it wants of those that the message has reached, and the completion.
+        Nothing is emitted: the events of these transitions were emitted before.
+        """
+        if delivery is None or delivery.request is None:
+            return
+        statuses: dict[int, list[Route]] = {}
+        if delivery.precedence == known.precedence:
+            statuses = self._telling.latest_statuses(delivery, known.kind)
+        report_ = report(message_id, delivery)
+        notices: list[tuple[EventType, int, list[Route]]] = [
+            ("status.updated", precedence, routes) for precedence, routes in statuses.items()
+        ]
+        if known.is_completed:
+            routes = self._telling.added_routes("tracking.completed", None, delivery, known.kind)
+            notices.append(("tracking.completed", delivery.precedence, routes))
+        for number, (type_, precedence, routes) in enumerate(notices, FIRST_NOTICE):
+            entry = next((e for e in reversed(delivery.history) if e.precedence == precedence), None)
+            reached_at = delivery.times[precedence]
+            event = Event(
+                f"{self._place}{record.offset}-{number}",
+                type_,
+                message_id,
+                iso(record.timestamp if reached_at is None else reached_at),
+                delivery.status,
+                NAMES[precedence],
+                "system" if entry is None else entry.source,
+                report_,
+                provider=delivery.provider if entry is None else entry.provider,
+                tracking_completed=type_ == "tracking.completed",
+                reason=REASONS.get(type_, "requested"),
+            )
+            place = event_place(self._stream, record.offset, number)
+            self._telling.tell_to(self._tells, place, event, encode(event), routes, record.timestamp)
+
     def tell_end(
         self,
         record: Record,
@@ -651,6 +696,32 @@ class Events:
         if self._wants[(type_,), None] or (request is not None and request.webhooks is not None):
             place = event_place(self._stream, record.offset, 0)
             self._tell(self._tells, place, event, value, None, delivery, record.timestamp)
+
+
+FIRST_NOTICE: Final = 16
+"""The number of the first webhook that a track request causes and that is no event of its own."""
+
+
+class Earlier(NamedTuple):
+    """How a delivery stood before its track request.
+
+    Attributes:
+        kind: its tenant, channel and provider, by which endpoints are chosen.
+    """
+
+    precedence: int
+    is_completed: bool
+    kind: tuple[str | None, str | None, str | None]
+
+
+def earlier(delivery: Delivery | None) -> Earlier | None:
+    """Return how a delivery stands of which statuses came and no track request yet; None for any other."""
+    if delivery is None or delivery.request is not None or delivery.ended_at is not None:
+        return None
+    if delivery.precedence == NOTHING:
+        return None
+    kind = delivery.tenant, delivery.channel, delivery.provider
+    return Earlier(delivery.precedence, delivery.completed_at is not None, kind)
 
 
 REACHES: Final = frozenset({"tracking.started", "status.updated"})

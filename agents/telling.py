@@ -18,7 +18,7 @@ from streams.domain.endpoints import DISABLED_AFTER_MS, Endpoint, Heard, heard
 from streams.domain.placement import partition_of
 from streams.domain.retries import SCHEDULE_MS, Verdict, schedule_of
 from streams.domain.routing import Route, Routing, own_routes
-from streams.domain.statuses import Status
+from streams.domain.statuses import DELIVERED, NAMES, Status
 from streams.domain.times import iso
 from streams.domain.webhooks import (
     EVENT_RANGES,
@@ -40,7 +40,7 @@ from streams.domain.webhooks import (
     verdict,
 )
 from streams.engine.units import Unit, View
-from streams.messages import Event, ProviderEvent, Said, WebhookEvent, encode, event_headers
+from streams.messages import Event, EventType, ProviderEvent, Said, WebhookEvent, encode, event_headers
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
@@ -57,6 +57,9 @@ Notes: TypeAlias = dict[tuple[bytes, bytes], Standing]
 
 Wait: TypeAlias = tuple[bytes, bytes, bytes, Told, Endpoint | None]
 """A queue's key, its group, an event's key, the event, where to."""
+
+Audience: TypeAlias = tuple[str | None, str | None, str | None]
+"""Tenant, channel and provider of a message."""
 
 STEP: Final = 200
 MOST_LET_GO: Final = 5_000
@@ -124,16 +127,57 @@ class Telling:
             reached: the status that its message came to by it.
             at: when the record came that it is made of, ms.
         """
-        type_, request = event.type, delivery.request
-        routes: Sequence[Route]
-        routes = self.routing.routes[type_, reached, delivery.tenant, delivery.channel, delivery.provider]
-        if request is not None and request.webhooks is not None:
-            routes = (*routes, *own_routes(request.webhooks, type_, reached))
-        if not routes:
-            return
+        kind = delivery.tenant, delivery.channel, delivery.provider
+        routes = self._routes(event.type, reached, delivery, kind)
+        if routes:
+            self.tell_to(tells, key, event, value, routes, at)
+
+    def tell_to(
+        self, tells: Tells, key: bytes, event: Event, value: bytes, routes: Sequence[Route], at: int
+    ) -> None:
+        """Keep that an event of a message is to be sent to these endpoints; see `tell`."""
         if len(value) > MOST_BODY_BYTES - ROOM:
             value = encode(_without_report(event))
-        tells.append((key, type_, event.message_id, event.occurred_at, value, at, routes))
+        tells.append((key, event.type, event.message_id, event.occurred_at, value, at, routes))
+
+    def _routes(
+        self, type_: EventType, reached: Status | None, delivery: Delivery, kind: Audience
+    ) -> Sequence[Route]:
+        routes: Sequence[Route] = self.routing.routes[type_, reached, *kind]
+        request = delivery.request
+        if request is not None and request.webhooks is not None:
+            routes = (*routes, *own_routes(request.webhooks, type_, reached))
+        return routes
+
+    def added_routes(
+        self, type_: EventType, reached: Status | None, delivery: Delivery, before: Audience
+    ) -> list[Route]:
+        """Return the routes of an event that match a delivery now and did not match it before.
+
+        Args:
+            before: tenant, channel and provider of the delivery then, when it had no webhooks of its own.
+        """
+        known = {route.endpoint_id for route in self.routing.routes[type_, reached, *before]}
+        now = delivery.tenant, delivery.channel, delivery.provider
+        routes = self._routes(type_, reached, delivery, now)
+        return [route for route in routes if route.endpoint_id not in known]
+
+    def latest_statuses(self, delivery: Delivery, before: Audience) -> dict[int, list[Route]]:
+        """Return, by precedence, the added routes to which that status is the latest one that they want.
+
+        Of the statuses before the current one, only those of a message that has arrived count.
+        """
+        earlier = range(delivery.precedence - 1, DELIVERED - 1, -1)
+        reached = [delivery.precedence, *(p for p in earlier if delivery.seen >> p & 1)]
+        latest: dict[int, list[Route]] = {}
+        served: set[str] = set()
+        for precedence in reached:
+            added = self.added_routes("status.updated", NAMES[precedence], delivery, before)
+            routes = [route for route in added if route.endpoint_id not in served]
+            served.update(route.endpoint_id for route in routes)
+            if routes:
+                latest[precedence] = routes
+        return dict(sorted(latest.items()))
 
     def tell_of_provider(self, key: bytes, event: ProviderEvent, value: bytes, at: int, unit: Unit) -> None:
         """Keep that an event of a provider is to be told, if it is."""

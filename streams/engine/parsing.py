@@ -1,9 +1,9 @@
 """The records of a fetch, as aiokafka's parser makes them.
 
 A header's name is a string in Kafka's protocol, but no broker checks its bytes, and librdkafka and others
-write any. aiokafka's parser decodes it strictly, in the midst of a batch: one such record would end each worker
-that reads it. Here a batch with such a name is parsed again, by aiokafka's parser in Python, and the bytes
-that are not UTF-8 are written as ``\\xNN``.
+write any. aiokafka's parser decodes it strictly, in the midst of a batch, so one such record would end each
+worker that reads it. Here a batch with such a name is parsed again by aiokafka's parser in Python, and the
+bytes that are not UTF-8 are written as ``\\xNN``.
 """
 
 from __future__ import annotations

@@ -543,3 +543,60 @@ def test_a_place_tells_the_id_again() -> None:
     keys = [event_key(id_) or b"" for id_ in ids]
     assert keys == sorted(keys)
     assert [event_id(7, key) for key in keys] == ids
+
+
+OWN = [{"url": "https://own.example", "events": ["message.delivered", "tracking.completed"]}]
+
+
+def notices(where: Partition, endpoint: str) -> list[tuple[str, str]]:
+    """Type and status of each event that waits for an endpoint."""
+    kept = events(where)
+    data = [json.loads(kept[id_].body)["data"] for id_ in waiting(where, endpoint)]
+    return [(each["type"], each["status"]) for each in data]
+
+
+@pytest.mark.parametrize("late", range(4))
+@pytest.mark.parametrize("statuses", [("SENT", "DELIVERED"), ("SENT", "DELIVERED", "READ")])
+def test_a_subscriber_is_notified_once_wherever_the_request_comes(
+    statuses: tuple[str, ...], late: int
+) -> None:
+    """Before, among or behind the statuses: of the delivery once, of the completion once."""
+    records = [status(name, timestamp=NOON + n) for n, name in enumerate(statuses)]
+    where = partition(
+        delivered=Endpoint(events=["message.delivered"], filters=Filters(tenant="shop")),
+        completed=Endpoint(events=["tracking.completed"], filters=Filters(tenant="shop")),
+    )
+    for n, one in enumerate(records):
+        if n == late:
+            where.ask(request(tenant="shop", webhooks=OWN))
+        where.say(one)
+    if late >= len(records):
+        where.ask(request(tenant="shop", webhooks=OWN))
+
+    assert notices(where, "delivered") == [("status.updated", "DELIVERED")]
+    assert [type_ for type_, _ in notices(where, "completed")] == ["tracking.completed"]
+    assert sorted(type_ for type_, _ in notices(where, "@0")) == ["status.updated", "tracking.completed"]
+
+
+def test_a_late_request_reports_the_current_status_only() -> None:
+    """To an endpoint that wants every status; the endpoints that matched before get no repetition."""
+    where = partition(
+        all=Endpoint(events=["message.*"]),
+        shop=Endpoint(events=["message.*"], filters=Filters(tenant="shop")),
+    )
+    where.say(status("SENT"), status("DELIVERED"), status("READ"))
+    before = notices(where, "all")
+    where.ask(request(tenant="shop"))
+
+    assert notices(where, "shop") == [("status.updated", "READ")]
+    assert notices(where, "all") == before
+    assert where.types().count("status.updated") == 3
+
+
+def test_a_second_request_reports_nothing_again() -> None:
+    """Only the first one makes a message match."""
+    where = partition(shop=Endpoint(events=["message.*"], filters=Filters(tenant="shop")))
+    where.say(status("DELIVERED"))
+    where.ask(request(tenant="shop"), request(tenant="shop"))
+
+    assert notices(where, "shop") == [("status.updated", "DELIVERED")]
