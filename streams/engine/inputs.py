@@ -7,6 +7,7 @@ records is handed to each topic's handler as one batch wherever that keeps the o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -31,6 +32,8 @@ Part = tuple[Batch, Handler]
 Item = tuple[Batch, int, Handler]
 
 TIMESTAMP: Final = attrgetter("timestamp")
+RANKS: Final = 8
+"""More than there are topics."""
 
 
 class Taken(NamedTuple):
@@ -137,38 +140,53 @@ class InputQueue:
 
 
 class _Source:
-    """Batches of one queue that are merged with those of others."""
+    """Batches of one queue that are merged with those of others.
+
+    Attributes:
+        orders: a number for each record, by which the records of all sources are merged: the timestamp, or a
+            greater one before it in the log, for no offset is passed over; and the rank of the topic.
+        used: how many records were merged.
+    """
 
     def __init__(self, queue: InputQueue) -> None:
         self.queue = queue
         self.handler: Handler | None = None
         self.records: list[Record] = []
-        self.start = 0
+        self.orders: list[int] = []
         self.used = 0
         self._items: list[Item] = []
+        self._start = 0
         self._end = 0
+        self._emitted = 0
 
     def append(self, item: Item) -> None:
         """Append a batch, contiguous to the last one."""
         if not self._items:
-            self.start = item[0].start
+            self._start = item[0].start
         self._items.append(item)
         self.handler = item[2]
         self.records += item[0].records
         self._end = item[0].end
 
-    @property
-    def end(self) -> int:
-        """The offset before which all records are used."""
-        return self.records[self.used].offset if self.used < len(self.records) else self._end
-
-    def orders(self) -> list[int]:
-        """Return a number for each record, by which the records of all sources are merged.
-
-        It is the timestamp, or a greater one before it in the log: an offset is never passed over.
-        """
+    def close(self) -> None:
+        """Note the orders, once all batches are there."""
+        timestamps = accumulate(map(TIMESTAMP, self.records), max)
         rank = self.queue.rank
-        return [timestamp * 8 + rank for timestamp in accumulate(map(TIMESTAMP, self.records), max)]
+        self.orders = [timestamp * RANKS + rank for timestamp in timestamps]
+
+    def window(self, last: int, most: int) -> range:
+        """Return the places of the next records up to an order, `most` of them."""
+        end = min(self.used + most, len(self.orders))
+        return range(self.used, bisect_right(self.orders, last, self.used, end))
+
+    def emit(self, parts: list[Part]) -> None:
+        """Hand over the records that were merged since the last time as one batch."""
+        end = self.records[self.used].offset if self.used < len(self.records) else self._end
+        if end > self._start:
+            records = self.records[self._emitted : self.used]
+            batch = Batch(self.queue.topic, self._items[0][0].partition, self._start, end, records)
+            parts.append((batch, cast(Handler, self.handler)))
+            self._emitted, self._start = self.used, end
 
     def put_back(self) -> None:
         """Return the records that are not used to the queue."""
@@ -181,55 +199,83 @@ class _Source:
                 self.queue.put_back((rest, generation, handler))
 
 
-class _Merge:
-    """Merges records of several sources by timestamp into parts.
+def _merge(sources: Sequence[_Source], most: int, is_lacking: Callable[[InputQueue], bool]) -> list[Part]:
+    """Merge up to `most` records of several sources, in windows.
 
-    A part holds records of one topic. Between two flushes the topics are applied in the order of their ranks,
-    which keeps the order of every key as long as no record follows one of the same key and a higher rank.
+    The records of a window are applied topic by topic, in the order of the ranks, if that keeps the order of
+    every key; else in shorter runs.
     """
+    parts: list[Part] = []
+    for source in sources:
+        source.close()
+    # beyond the last record of these, the next one may have a lower timestamp than those of the others
+    cut = [source for source in sources if len(source.queue) or is_lacking(source.queue)]
+    while most > 0 and all(source.used < len(source.records) for source in cut):
+        windows = _windows(sources, min(most, PART_RECORDS), [source.orders[-1] for source in cut])
+        if not any(windows):
+            break
+        if _keeps_order(sources, windows):
+            for source, window in zip(sources, windows, strict=True):
+                source.used = window.stop
+        else:
+            _interleave(sources, windows, parts)
+        for source in sources:
+            source.emit(parts)
+        most -= sum(map(len, windows))
+    for source in sources:
+        # offsets without records behind the last one
+        source.emit(parts)
+    return parts
 
-    def __init__(self, partition: int, sources: Sequence[_Source]) -> None:
-        self._partition = partition
-        self._sources = sources
-        self._firsts = [0] * len(sources)
-        self._starts = [source.start for source in sources]
-        self.parts: list[Part] = []
 
-    def run(self, most: int, is_lacking: Callable[[InputQueue], bool]) -> None:
-        """Merge up to `most` records."""
-        sources = self._sources
-        orders: list[int] = []
-        origins: list[int] = []
-        for number, source in enumerate(sources):
-            orders += source.orders()
-            origins += [number] * len(source.records)
-        # beyond the last record of these, the next one may have a lower timestamp than those of the others
-        cut = {n for n, source in enumerate(sources) if len(source.queue) or is_lacking(source.queue)}
-        last_ranks: dict[bytes | None, int] = {}
-        size = 0
-        for place in sorted(range(len(orders)), key=orders.__getitem__)[:most]:
-            number = origins[place]
-            source = sources[number]
-            key = source.records[source.used].key
-            if size >= PART_RECORDS or last_ranks.get(key, number) > number:
-                self._flush()
-                last_ranks.clear()
-                size = 0
-            last_ranks[key] = number
-            source.used += 1
-            size += 1
-            if number in cut and source.used == len(source.records):
-                break
-        self._flush()
+def _windows(sources: Sequence[_Source], most: int, ends: Sequence[int]) -> list[range]:
+    """Return the places of the records that come next, up to `most`, and none behind an end."""
+    following = sorted(
+        order for source in sources for order in source.orders[source.used : source.used + most]
+    )
+    last = min([*following[:most][-1:], *ends], default=0)
+    windows = [source.window(last, most) for source in sources]
+    excess = sum(map(len, windows)) - most
+    if excess > 0:
+        # several records of one topic have the last timestamp
+        number = next(n for n, source in enumerate(sources) if source.queue.rank == last % RANKS)
+        windows[number] = windows[number][:-excess]
+    return windows
 
-    def _flush(self) -> None:
-        for number, source in enumerate(self._sources):
-            first, end = self._firsts[number], source.end
-            if end > self._starts[number]:
-                records = source.records[first : source.used]
-                batch = Batch(source.queue.topic, self._partition, self._starts[number], end, records)
-                self.parts.append((batch, cast(Handler, source.handler)))
-                self._firsts[number], self._starts[number] = source.used, end
+
+def _keeps_order(sources: Sequence[_Source], windows: Sequence[range]) -> bool:
+    """Whether no key has a record in a window behind one of the same key and a higher rank."""
+    active = [(source, window) for source, window in zip(sources, windows, strict=True) if window]
+    lasts: dict[bytes | None, int] = {}
+    for number, (source, window) in enumerate(active, 1):
+        keys = [record.key for record in source.records[window.start : window.stop]]
+        orders = source.orders[window.start : window.stop]
+        if number > 1 and not lasts.keys().isdisjoint(keys):
+            firsts = dict(zip(reversed(keys), reversed(orders), strict=True))
+            if any(lasts[key] > firsts[key] for key in lasts.keys() & firsts.keys()):
+                return False
+        if number < len(active):
+            lasts.update(zip(keys, orders, strict=True))
+    return True
+
+
+def _interleave(sources: Sequence[_Source], windows: Sequence[range], parts: list[Part]) -> None:
+    """Use the records of the windows one by one; emit those before a record that must follow them."""
+    places = sorted(
+        (source.orders[place], number)
+        for number, (source, window) in enumerate(zip(sources, windows, strict=True))
+        for place in window
+    )
+    ranks: dict[bytes | None, int] = {}
+    for _, number in places:
+        source = sources[number]
+        key = source.records[source.used].key
+        if ranks.get(key, number) > number:
+            for each in sources:
+                each.emit(parts)
+            ranks.clear()
+        ranks[key] = number
+        source.used += 1
 
 
 class Inputs:
@@ -339,9 +385,7 @@ class Inputs:
         """Take records of several queues in the order of their timestamps."""
         share = Room(room.records, room.size_bytes // len(ready))
         sources = [_source(queue, generation, positions[queue.topic], share, taken) for queue in ready]
-        merge = _Merge(self._partition, sources)
-        merge.run(room.records, is_lacking)
-        taken.parts.extend(merge.parts)
+        taken.parts.extend(_merge(sources, room.records, is_lacking))
         for source in sources:
             source.put_back()
 
