@@ -21,6 +21,9 @@ __all__ = ["FetchedRecords", "ParsedRecords", "as_parsed"]
 
 log = logging.getLogger(__name__)
 
+#: Size of the values of one fetch and partition that are parsed; a larger batch is parsed alone.
+PARSED_BYTES = 4 << 20
+
 
 class _LenientBytes(bytearray):
     """Bytes of which each part can be decoded: what is not UTF-8 is escaped."""
@@ -47,9 +50,9 @@ def _parsed_leniently(raw: bytes, number: int) -> list[Any]:
 class _Batch:
     """A record batch whose records can be parsed whatever the names of their headers are."""
 
-    def __init__(self, batch: Any, raw: bytes, number: int) -> None:
+    def __init__(self, batch: Any, fetched: FetchedRecords, number: int) -> None:
         self._batch = batch
-        self._raw = raw
+        self._fetched = fetched
         self._number = number
 
     def __getattr__(self, name: str) -> Any:
@@ -57,16 +60,27 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            return iter(list(self._batch))
+            records = list(self._batch)
         except UnicodeDecodeError:
-            return iter(_parsed_leniently(self._raw, self._number))
+            records = _parsed_leniently(self._fetched.raw, self._number)
+        self._fetched.parsed_bytes += sum([len(record.value or b"") for record in records])
+        return iter(records)
 
 
 class FetchedRecords:
-    """The record batches of one partition in a fetch: aiokafka's `MemoryRecords` with any header names."""
+    """The record batches of one partition in a fetch: aiokafka's `MemoryRecords` with any header names.
+
+    A fetch is bounded in compressed bytes, which may be a thousandth of what they unpack to. So the batches
+    end early when those that were parsed are large; aiokafka then fetches the next ones once more.
+
+    Attributes:
+        raw: all batches.
+        parsed_bytes: size of the values that were parsed so far.
+    """
 
     def __init__(self, raw: bytes) -> None:
-        self._raw = raw
+        self.raw = raw
+        self.parsed_bytes = 0
         self._batches = MemoryRecords(raw)
         self._number = -1
 
@@ -76,14 +90,14 @@ class FetchedRecords:
         return size
 
     def has_next(self) -> bool:
-        """Whether there is another batch."""
+        """Whether there is another batch that is parsed now."""
         has_next: bool = self._batches.has_next()
-        return has_next
+        return has_next and self.parsed_bytes < PARSED_BYTES
 
     def next_batch(self) -> Any:
         """Return the next batch."""
         self._number += 1
-        return _Batch(self._batches.next_batch(), self._raw, self._number)
+        return _Batch(self._batches.next_batch(), self, self._number)
 
 
 class ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]

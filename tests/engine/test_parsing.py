@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from streams.engine.parsing import FetchedRecords, ParsedRecords
+from streams.engine.parsing import PARSED_BYTES, FetchedRecords, ParsedRecords
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 READ_COMMITTED = 1
@@ -92,3 +92,19 @@ def test_a_corrupt_batch_is_named(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(CorruptRecordException):
         parsed(bytes(raw), check_crcs=True)
     assert "input/3 cannot be read on from offset 1" in caplog.text
+
+
+def test_a_fetch_is_parsed_in_parts_when_its_values_are_large() -> None:
+    """Compressed bytes bound a fetch, but not what they unpack to; reading goes on where it ended."""
+    size = PARSED_BYTES // 4
+    raw = b""
+    for offset in range(10):
+        builder = DefaultRecordBatchBuilder(2, GZIP, 0, -1, -1, -1, 2 * size)
+        builder.append(0, 1000, b"key", bytes(size), [])
+        built = bytearray(builder.build())
+        built[:8] = offset.to_bytes(8, "big")
+        raw += bytes(built)
+    records = ParsedRecords(INPUT, FetchedRecords(raw), [], 0, None, None, False, READ_COMMITTED)
+
+    assert [record.offset for record in records] == [0, 1, 2, 3]
+    assert records.next_fetch_offset == 4
