@@ -77,7 +77,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "TRACKER_BROKER_URL", "kafka://127.0.0.1:9092", "brokers: kafka://host:port[;kafka://host:port…]"
     ),
-    Variable("TRACKER_APP_ID", "delivery-tracker", "group id; prefix of changelogs and transactional ids"),
+    Variable(
+        "TRACKER_APP_ID",
+        "delivery-tracker",
+        "group id; prefix of changelogs and transactional ids; with another TRACKER_TOPIC_PREFIX such as "
+        "eu. the default is delivery-tracker-eu",
+    ),
     Variable("TRACKER_TOPIC_PREFIX", "delivery.", "begins the name of every topic"),
     Variable("TRACKER_PARTITIONS", "8", "partitions of the input topics and tables"),
     Variable("TRACKER_REPLICATION", "1", "replication factor of topics that are created"),
@@ -305,6 +310,8 @@ def in_force(environ: Mapping[str, str]) -> dict[str, InForce]:
         else InForce(variable.default, "default")
         for variable in VARIABLES
     }
+    if "TRACKER_APP_ID" not in given:
+        values["TRACKER_APP_ID"] = InForce(_app_id(values["TRACKER_TOPIC_PREFIX"].text), "default")
     return values
 
 
@@ -326,6 +333,15 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
     near = difflib.get_close_matches(name.removeprefix(_PREFIX), suffixes, n=1, cutoff=0.5)
     mending = f"did you mean {_PREFIX}{near[0]}?" if near else "README.md lists those that there are."
     raise InvalidSetting(f"{name}: there is no such variable; {mending} Correct its name or unset it")
+
+
+def _app_id(prefix: str) -> str:
+    """Return the default app id: deployments with different topics share neither group nor changelogs."""
+    defaults = {variable.name: variable.default for variable in VARIABLES}
+    app_id = defaults["TRACKER_APP_ID"]
+    if prefix == defaults["TRACKER_TOPIC_PREFIX"]:
+        return app_id
+    return f"{app_id}-{prefix[:-1] if prefix.endswith(('.', '-')) else prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +402,9 @@ class Settings:
 
         settings = cls(
             broker_url=read("TRACKER_BROKER_URL", _brokers),
-            app_id=read("TRACKER_APP_ID", _name(LONGEST_ID)),
+            # before the app id, whose default contains it
             topic_prefix=read("TRACKER_TOPIC_PREFIX", _name(LONGEST_PREFIX)),
+            app_id=read("TRACKER_APP_ID", _name(LONGEST_ID)),
             partitions=read("TRACKER_PARTITIONS", _whole(1, 1024)),
             replication=read("TRACKER_REPLICATION", _whole(1, 32)),
             data_dir=read("TRACKER_DATA_DIR", Path),

@@ -169,3 +169,14 @@ def test_variables_of_kubernetes_services_are_ignored() -> None:
     }
 
     assert Settings.from_env(environ) == Settings.from_env({})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "app_id"),
+    [("eu.", "delivery-tracker-eu"), ("eu-", "delivery-tracker-eu"), ("eu", "delivery-tracker-eu")],
+)
+def test_another_prefix_has_another_app_id(prefix: str, app_id: str) -> None:
+    """Two deployments on one broker share neither their group nor their changelogs."""
+    assert Settings.from_env({"TRACKER_TOPIC_PREFIX": prefix}).app_id == app_id
+    assert Settings.from_env({"TRACKER_TOPIC_PREFIX": prefix, "TRACKER_APP_ID": "own"}).app_id == "own"
+    assert Settings.from_env({"TRACKER_TOPIC_PREFIX": "p" * 100}).app_id == f"delivery-tracker-{'p' * 100}"
