@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
-import logging
 import os
 import sys
-from typing import NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
-import click
-import uvloop
-from faust.cli.base import cli
+from streams.environment import remove_foreign_settings
+from streams.settings import Settings, settings_or_exit, variables_help
 
-from streams.demo.cli import demo
-from streams.kafka.cli import kafka
-from streams.processes import run_worker
-from streams.provisioning import require_data_dir, require_topics, topics
-from streams.settings import settings_or_exit, variables_help
-from streams.webhooks.receiver import receiver
+if TYPE_CHECKING:
+    import click
 
-#: Commands that need no Faust app, and so no valid settings of one.
-OWN: dict[str, click.Command] = {"demo": demo, "kafka": kafka, "receiver": receiver, "topics": topics}
+#: Commands of ours by name, each with its module. They need no Faust app, and so no valid settings of one.
+OWN = {
+    "demo": "streams.demo.cli",
+    "kafka": "streams.kafka.cli",
+    "receiver": "streams.webhooks.receiver",
+    "topics": "streams.provisioning",
+}
 
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
     """Run the command that the arguments name."""
     # RocksDB, libuv and others are native code: a crash of theirs says in which threads, and where
     faulthandler.enable()
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    for name, command in OWN.items():
-        cli.add_command(command, name)
+    remove_foreign_settings(os.environ)
     if arguments[:1] and arguments[0] in OWN:
-        OWN[arguments[0]].main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
-    works = "worker" in arguments and "--help" not in arguments
+        _use_uvloop()
+        _own(arguments[0]).main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
     settings = settings_or_exit()
+    works = "worker" in arguments and "--help" not in arguments
     if works:
-        require_data_dir(settings)
-        require_topics(settings)
-        if settings.processes > 1:
-            sys.exit(run_worker(arguments, settings))
-    from faust.cli.faust import cli as faust_commands
+        _prepare_worker(arguments, settings)
+    _run_faust(works)
+
+
+def _prepare_worker(arguments: list[str], settings: Settings) -> None:
+    """Check what a worker needs; one that is several processes is run here."""
+    from streams.processes import run_worker
+    from streams.provisioning import require_data_dir, require_topics
+
+    _use_uvloop()
+    require_data_dir(settings)
+    require_topics(settings)
+    if settings.processes > 1:
+        sys.exit(run_worker(arguments, settings))
+
+
+def _run_faust(works: bool) -> None:
+    from faust.cli.faust import cli
 
     from streams.app import app
 
-    faust_commands.commands["worker"].epilog = variables_help()
+    _use_uvloop()
+    if not works:
+        for name in OWN:
+            cli.add_command(_own(name), name)
+    cli.commands["worker"].epilog = variables_help()
     try:
         app.main()
     except SystemExit as end:
@@ -53,12 +68,28 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
         raise
 
 
+def _own(name: str) -> click.Command:
+    """Return a command of ours, which its module has under the same name."""
+    command: click.Command = getattr(import_module(OWN[name]), name)
+    return command
+
+
+def _use_uvloop() -> None:
+    import asyncio
+
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
 def leave(code: object) -> NoReturn:
     """End the process of a worker that has stopped, at once.
 
     Its stores are closed by now. The threads that polled and compacted are daemons, and one that is still on
     its way while the interpreter and the libraries are taken down ends the process with SIGSEGV.
     """
+    import logging
+
     if isinstance(code, str):
         print(code, file=sys.stderr)
     logging.shutdown()

@@ -1,10 +1,18 @@
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from streams.settings import VARIABLES
+import pytest
+from faust.types import _env
+from yarl import URL
+
+from streams.environment import remove_foreign_settings
+from streams.settings import REFUSED, VARIABLES
 from streams.topics import TABLES, changelogs
 
 ROOT = Path(__file__).parent.parent
@@ -55,11 +63,26 @@ print(json.dumps({
     "bind": app.conf.web_bind,
 }))
 """
+#: Each setting of Faust's as text, except the random name of a topic that is not used.
+CONF = """
+import json
+from faust.types.settings import Settings
+from streams.app import app
+print(json.dumps({
+    "names": sorted(param.env_name for param in Settings.SETTINGS.values() if param.env_name),
+    "values": {
+        name: str(vars(app.conf).get(param.storage_name))
+        for name, param in Settings.SETTINGS.items()
+        if name != "reply_to"
+    },
+}))
+"""
+SERVICE_URL = "tcp://10.96.0.7:80"
 
 
-def wiring(**environment: str) -> subprocess.CompletedProcess[str]:
+def wiring(program: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM],
+        [sys.executable, "-W", "ignore", "-c", program],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -105,7 +128,7 @@ def test_a_bad_setting_stops_the_start_with_its_name() -> None:
     """A variable that cannot be used is named, with what to write instead."""
     done = wiring(TRACKER_PARTITIONS="eight")
 
-    assert done.returncode == 1
+    assert done.returncode == REFUSED
     assert "TRACKER_PARTITIONS: cannot use 'eight': write a whole number from 1 to 1024" in done.stderr
 
 
@@ -124,3 +147,64 @@ def test_the_help_of_a_worker_names_every_variable() -> None:
     said = " ".join(done.stdout.split())
     for variable in VARIABLES:
         assert f"{variable.name} [default: {variable.default}] {variable.help}" in said
+
+
+def conf(**environment: str) -> dict[str, Any]:
+    done = wiring(CONF, **environment)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_no_variable_of_fausts_changes_a_setting() -> None:
+    """Only TRACKER_ variables configure a worker; Faust would let its own override what the app passes."""
+    usual = conf()
+    assert {"WEB_BIND", "WEB_PORT", "BROKER_URL", "PROCESSING_GUARANTEE"} <= set(usual["names"])
+
+    # a number, a truth value and a symbol: each type of setting would take one of these
+    for value in ("3", "yes", "memory://"):
+        assert conf(**dict.fromkeys(usual["names"], value))["values"] == usual["values"]
+    assert conf(WEB_PORT=SERVICE_URL)["values"] == usual["values"]
+
+
+def test_variables_of_fausts_command_line_are_removed() -> None:
+    """Faust reads them when it is imported, and a service named `f-web` or `faust-web` makes some of them."""
+    source = Path(_env.__file__).read_text()
+    names = {prefix + name for prefix in _env.PREFICES for name in re.findall(r'_getenv\("(\w+)"', source)}
+    assert {"FAUST_WEB_PORT", "F_WEB_PORT", "F_DEBUG", "F_WORKDIR"} <= names
+    environ = dict.fromkeys(names, SERVICE_URL) | {"PATH": "/bin", "TRACKER_WEB_PORT": "1"}
+
+    remove_foreign_settings(environ)
+
+    assert environ == {"PATH": "/bin", "TRACKER_WEB_PORT": "1"}
+
+
+def test_variables_of_services_do_not_prevent_a_start() -> None:
+    """Kubernetes describes each service of a namespace to all of its containers."""
+    services = ("WEB", "F_WEB", "FAUST_WEB", "TRACKER", "TRACKER_WEB")
+    environment = {f"{name}_PORT": SERVICE_URL for name in services}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "streams", "worker", "--help"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:6066"),
+        ("localhost", "http://localhost:6066"),
+        ("::1", "http://[::1]:6066"),
+        ("::", f"http://{socket.gethostname()}:6066"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:6066"),
+    ],
+)
+def test_other_workers_are_given_a_url_that_leads_here(bind: str, url: str) -> None:
+    """An IPv6 address stands in brackets; an address that stands for all is no address to connect to."""
+    assert URL(conf(TRACKER_WEB_BIND=bind)["values"]["canonical_url"]) == URL(url)
