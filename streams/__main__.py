@@ -19,6 +19,7 @@ OWN = {
     "demo": "streams.demo.cli",
     "kafka": "streams.kafka.cli",
     "receiver": "streams.webhooks.receiver",
+    "settings": "streams.inspection",
     "topics": "streams.provisioning",
 }
 

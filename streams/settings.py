@@ -27,6 +27,7 @@ __all__ = [
     "is_wildcard",
     "refuse",
     "settings_or_exit",
+    "shown",
     "url_host",
     "variables_help",
 ]
@@ -333,6 +334,13 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
     near = difflib.get_close_matches(name.removeprefix(_PREFIX), suffixes, n=1, cutoff=0.5)
     mending = f"did you mean {_PREFIX}{near[0]}?" if near else "README.md lists those that there are."
     raise InvalidSetting(f"{name}: there is no such variable; {mending} Correct its name or unset it")
+
+
+def shown(name: str, text: str) -> str:
+    """Return a valid value as it may be printed: of secret keys only their names."""
+    if name not in _SECRET:
+        return text
+    return ", ".join(part.strip().partition(":")[0] for part in text.split(",")) if text else ""
 
 
 def _app_id(prefix: str) -> str:

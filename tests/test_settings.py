@@ -1,15 +1,21 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from streams.inspection import settings as command
 from streams.settings import (
     DEVELOPMENT_VARIABLES,
     VARIABLES,
     InvalidSetting,
     Settings,
     duration_s,
+    in_force,
 )
+
+KEY = "A" * 43 + "="
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -180,3 +186,43 @@ def test_another_prefix_has_another_app_id(prefix: str, app_id: str) -> None:
     assert Settings.from_env({"TRACKER_TOPIC_PREFIX": prefix}).app_id == app_id
     assert Settings.from_env({"TRACKER_TOPIC_PREFIX": prefix, "TRACKER_APP_ID": "own"}).app_id == "own"
     assert Settings.from_env({"TRACKER_TOPIC_PREFIX": "p" * 100}).app_id == f"delivery-tracker-{'p' * 100}"
+
+
+def printed(environ: dict[str, str], *arguments: str) -> Result:
+    clean = dict.fromkeys(variable.name for variable in VARIABLES)
+    return CliRunner().invoke(command, arguments, env={**clean, "COLUMNS": "200", **environ})
+
+
+def test_the_settings_in_force_are_printed_with_their_source() -> None:
+    """As a table for people, and as JSON with a member for each variable."""
+    environ = {"TRACKER_TOPIC_PREFIX": "eu.", "TRACKER_SECRET_KEYS": f"new:{KEY},old:{KEY}"}
+
+    done = printed(environ, "--json")
+    assert done.exit_code == 0, done.output
+    values = json.loads(done.output)
+    assert list(values) == [variable.name for variable in VARIABLES]
+    assert values["TRACKER_TOPIC_PREFIX"] == {"value": "eu.", "source": "environment"}
+    assert values["TRACKER_APP_ID"] == {"value": "delivery-tracker-eu", "source": "default"}
+    assert values["TRACKER_SECRET_KEYS"] == {"value": "new, old", "source": "environment"}
+
+    table = printed(environ).output
+    for name, value in values.items():
+        assert re.search(rf"{name} .*{re.escape(value['value'])} .*{value['source']}", table)
+    assert KEY not in table + done.output
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_printing_settings_fails_where_a_worker_would(arguments: list[str]) -> None:
+    """With the same message and exit code 1."""
+    done = printed({"TRACKER_PARTITIONS": "0"}, *arguments)
+
+    assert (done.exit_code, done.output) == (
+        1,
+        "TRACKER_PARTITIONS: cannot use '0': write a whole number from 1 to 1024\n",
+    )
+
+
+def test_every_setting_has_a_variable() -> None:
+    """And what is printed is what is read."""
+    assert list(in_force({})) == [variable.name for variable in VARIABLES]
+    assert len(VARIABLES) == len(Settings.__dataclass_fields__)
