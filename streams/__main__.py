@@ -41,11 +41,14 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
 
 def _prepare_worker(arguments: list[str], settings: Settings) -> None:
     """Check what a worker needs; one that is several processes is run here."""
+    from streams.data_directory import make_data_directory, own_data_directory
     from streams.processes import run_worker
-    from streams.provisioning import require_data_dir, require_topics
+    from streams.provisioning import require_topics
 
     _use_uvloop()
-    require_data_dir(settings)
+    make_data_directory(settings.data_dir)
+    if settings.processes == 1:
+        own_data_directory(settings.data_dir)
     require_topics(settings)
     if settings.processes > 1:
         sys.exit(run_worker(arguments, settings))
