@@ -5,11 +5,12 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from streams.environment import remove_foreign_settings
-from streams.settings import Settings, settings_or_exit, variables_help
+from streams.settings import Settings, refuse, settings_or_exit, variables_help
 
 if TYPE_CHECKING:
     import click
@@ -22,6 +23,13 @@ OWN = {
     "settings": "streams.inspection",
     "topics": "streams.provisioning",
 }
+#: Options of Faust's that take a value, and may stand before its command.
+VALUED = frozenset(
+    {
+        *("--app", "-A", "--workdir", "-W", "--datadir", "-D", "--loop", "-L", "--logfile", "-f"),
+        *("--loglevel", "-l", "--blocking-timeout", "--console-port"),
+    }
+)
 
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
@@ -33,25 +41,46 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
         _use_uvloop()
         _own(arguments[0]).main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
     settings = settings_or_exit()
-    works = "worker" in arguments and "--help" not in arguments
+    works = command_of(arguments) == "worker" and "--help" not in arguments
     if works:
-        _prepare_worker(arguments, settings)
+        _prepare_worker(settings)
     _run_faust(works)
 
 
-def _prepare_worker(arguments: list[str], settings: Settings) -> None:
-    """Check what a worker needs; one that is several processes is run here."""
+def command_of(arguments: Sequence[str]) -> str | None:
+    """Return the name of the command among the arguments, which options may precede."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            return argument
+        if argument in VALUED:
+            next(rest, None)
+    return None
+
+
+def _prepare_worker(settings: Settings) -> None:
+    """Check what a worker needs and return in its process; a supervisor starts that, and ends here."""
+    # imported here: a supervisor stays small
     from streams.data_directory import make_data_directory, own_data_directory
-    from streams.processes import run_worker
+    from streams.processes import SUPERVISED, run_worker
+
+    make_data_directory(settings.data_dir)
+    if not os.environ.get(SUPERVISED):
+        sys.exit(run_worker([sys.executable, *sys.orig_argv[1:]], settings))
+    own_data_directory(settings.data_dir)
+    _require_failpoint()
     from streams.provisioning import require_topics
 
     _use_uvloop()
-    make_data_directory(settings.data_dir)
-    if settings.processes == 1:
-        own_data_directory(settings.data_dir)
     require_topics(settings)
-    if settings.processes > 1:
-        sys.exit(run_worker(arguments, settings))
+
+
+def _require_failpoint() -> None:
+    """Refuse a STREAMS_FAILPOINT that does not exist, as settings are refused."""
+    try:
+        import_module("streams.engine.failpoints")
+    except ValueError as error:
+        refuse(str(error))
 
 
 def _run_faust(works: bool) -> None:

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from faust.cli.base import cli
 from faust.types import _env
 from yarl import URL
 
+from streams.__main__ import VALUED, command_of
 from streams.environment import remove_foreign_settings
 from streams.settings import REFUSED, VARIABLES
 from streams.topics import TABLES, changelogs
@@ -208,3 +211,45 @@ def test_variables_of_services_do_not_prevent_a_start() -> None:
 def test_other_workers_are_given_a_url_that_leads_here(bind: str, url: str) -> None:
     """An IPv6 address stands in brackets; an address that stands for all is no address to connect to."""
     assert URL(conf(TRACKER_WEB_BIND=bind)["values"]["canonical_url"]) == URL(url)
+
+
+def test_commands_are_found_behind_options_and_their_values() -> None:
+    """`worker` as a value of an option, or as an argument of another command, starts no worker."""
+    assert command_of(["worker", "-l", "info"]) == "worker"
+    assert command_of(["--quiet", "-l", "info", "worker"]) == "worker"
+    assert command_of(["--loglevel=info", "worker"]) == "worker"
+    assert command_of(["send", "worker", "{}"]) == "send"
+    assert command_of(["-D", "worker"]) is None
+    assert command_of([]) is None
+
+
+def test_options_with_a_value_are_those_of_faust() -> None:
+    """A new one would be taken for a flag, and its value for the command."""
+    group = [option for option in cli.params if isinstance(option, click.Option) and not option.is_flag]
+
+    assert {name for option in group for name in option.opts} == VALUED
+
+
+def test_a_supervisor_imports_neither_faust_nor_rocksdb() -> None:
+    """It runs beside the worker as long as that lives, so it must be small."""
+    program = (
+        "import sys\n"
+        "import streams.__main__, streams.data_directory, streams.processes\n"
+        "from streams.settings import Settings\n"
+        "Settings.from_env({})\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(wiring(program).stdout.split())
+
+    heavy = {
+        "faust",
+        "rocksdict",
+        "aiokafka",
+        "aiohttp",
+        "asyncio",
+        "click",
+        "cryptography",
+        "uvloop",
+        "yarl",
+    }
+    assert loaded & heavy == set()
