@@ -31,6 +31,11 @@ VALUED = frozenset(
     }
 )
 
+#: Options of Faust's that print something and end.
+INFORMING = frozenset({"--help", "--version"})
+#: Options of Faust's after which the web view does not listen where the settings say.
+WEB_OPTIONS = ("-p", "--web-port", "-b", "--web-bind", "--web-transport", "--without-web")
+
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
     """Run the command that the arguments name."""
@@ -41,9 +46,9 @@ def main(arguments: list[str] = sys.argv[1:]) -> None:
         _use_uvloop()
         _own(arguments[0]).main(arguments[1:], prog_name=f"python -m streams {arguments[0]}")
     settings = settings_or_exit()
-    works = command_of(arguments) == "worker" and "--help" not in arguments
+    works = command_of(arguments) == "worker" and not INFORMING & set(arguments)
     if works:
-        _prepare_worker(settings)
+        _prepare_worker(arguments, settings)
     _run_faust(works)
 
 
@@ -58,11 +63,11 @@ def command_of(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _prepare_worker(settings: Settings) -> None:
+def _prepare_worker(arguments: Sequence[str], settings: Settings) -> None:
     """Check what a worker needs and return in its process; a supervisor starts that, and ends here."""
     # imported here: a supervisor stays small
     from streams.data_directory import make_data_directory, own_data_directory
-    from streams.processes import SUPERVISED, run_worker
+    from streams.processes import SUPERVISED, has_option, run_worker
 
     make_data_directory(settings.data_dir)
     if not os.environ.get(SUPERVISED):
@@ -70,7 +75,10 @@ def _prepare_worker(settings: Settings) -> None:
     own_data_directory(settings.data_dir)
     _require_failpoint()
     from streams.provisioning import require_topics
+    from streams.web_address import require_web_address
 
+    if not any(has_option(arguments, option) for option in WEB_OPTIONS):
+        require_web_address(settings.web_bind, settings.web_port)
     _use_uvloop()
     require_topics(settings)
 

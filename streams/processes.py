@@ -25,6 +25,7 @@ __all__ = [
     "OwnedProcess",
     "end_all",
     "environments",
+    "has_option",
     "run_worker",
     "supervise",
 ]
@@ -238,7 +239,7 @@ def run_worker(command: Sequence[str], settings: Settings) -> int:
     Args:
         command: the program and arguments of each process.
     """
-    shared = [option for option in OWN_OPTIONS if _has(command, option)]
+    shared = [option for option in OWN_OPTIONS if has_option(command, option)]
     if settings.processes > 1 and shared:
         refuse(
             f"{shared[0]} would be the same for all {settings.processes} processes: leave it out, and set "
@@ -273,7 +274,8 @@ def _exit_code(refusal: int | None, codes: Iterable[int | None]) -> int:
     return 0 if set(codes) <= {0, -signal.SIGTERM} else 1
 
 
-def _has(command: Sequence[str], option: str) -> bool:
+def has_option(command: Sequence[str], option: str) -> bool:
+    """Return whether an option is among arguments, with its value attached or not."""
     attached = option + "=" if option.startswith("--") else option
     return any(argument == option or argument.startswith(attached) for argument in command)
 

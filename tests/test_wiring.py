@@ -223,6 +223,21 @@ def test_commands_are_found_behind_options_and_their_values() -> None:
     assert command_of([]) is None
 
 
+def test_an_option_that_only_informs_starts_no_worker() -> None:
+    """A supervisor would start it again and again, for it ends at once."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "streams", "--version", "worker"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_options_with_a_value_are_those_of_faust() -> None:
     """A new one would be taken for a flag, and its value for the command."""
     group = [option for option in cli.params if isinstance(option, click.Option) and not option.is_flag]
