@@ -43,8 +43,8 @@ LOOK_S = 0.1
 
 #: Options of Faust's that all processes would share and cannot.
 OWN_OPTIONS = ("-p", "--web-port", "-D", "--datadir")
-#: Exit codes of processes that refuse to start: of ours for a configuration, of click for its arguments.
-_REFUSALS = frozenset({REFUSED, 2})
+#: Exit code of click for arguments that cannot be used.
+USAGE = 2
 
 
 @dataclass
@@ -163,16 +163,17 @@ class _Supervised:
             self._restart_later(0.0, f"was not started ({error.strerror})", report)
 
     def look(self, now: float, report: Callable[[str], None]) -> int | None:
-        """Restart the process if that is due; return the exit code of one that refused its first start.
+        """Restart the process if that is due; return the exit code of one that refused to start.
 
-        What it refuses later was accepted before, and has changed outside: a topic, the directory.
+        A configuration that it refuses later was accepted before, so the cause has changed outside: a topic,
+        the directory. That is tried again.
         """
         if self.restart_at is not None:
             if now >= self.restart_at:
                 self.start(report)
         elif not self.process.alive:
             code, ran_s = self.process.ended(), now - self.process.started_at
-            if code in _REFUSALS and self.starts == 1:
+            if code == USAGE or (code == REFUSED and self.starts == 1):
                 return code
             self._restart_later(ran_s, f"{_ending(code)} after {ran_s:.0f} s", report)
         return None

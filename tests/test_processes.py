@@ -23,6 +23,7 @@ from streams.demo.traffic import Tally, Traffic, generate
 from streams.demo.workers import WorkerProcess, children, web_port, worker_environment
 from streams.processes import (
     SUPERVISED,
+    USAGE,
     Backoff,
     OwnedProcess,
     end_all,
@@ -188,7 +189,7 @@ def test_a_process_that_ends_is_started_again_and_the_others_stay(tmp_path: Path
     assert not is_there(other)
 
 
-@pytest.mark.parametrize("code", [REFUSED, 2])
+@pytest.mark.parametrize("code", [REFUSED, USAGE])
 def test_a_process_that_refuses_to_start_ends_the_worker(code: int, tmp_path: Path) -> None:
     """A setting or an argument that cannot be used: another start would not help, and hides the message."""
     refusing = member(ENDS, tmp_path / "started")
@@ -210,6 +211,14 @@ def test_a_refusal_after_the_first_start_is_tried_again(tmp_path: Path) -> None:
         "process 0 ended with 1",
         f"process 0 ended with {REFUSED}",
     ]
+
+
+def test_arguments_are_refused_for_good(tmp_path: Path) -> None:
+    """They stay the same, also if something else ended the first start, such as a broker that was away."""
+    refusing = member(ENDS, tmp_path / "started")
+    refusing.command = [*refusing.command, "1", str(USAGE)]
+
+    assert supervise([refusing], lambda: False, print) == USAGE
 
 
 def test_a_process_that_the_system_cannot_start_is_tried_again(tmp_path: Path) -> None:
