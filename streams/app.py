@@ -48,7 +48,8 @@ def build(settings: Settings) -> StreamApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 3),
         broker_request_timeout=max(20.0, settings.session_timeout_s),
-        web_bind=settings.web_bind,
+        # asyncio listens at "::" over IPv6 only, at "" over both versions
+        web_bind="" if settings.web_bind == "::" else settings.web_bind,
         web_port=settings.web_port,
         # how other workers reach this one; by default Faust takes the machine's name
         **({} if is_wildcard(settings.web_bind) else {"web_host": url_host(settings.web_bind)}),

@@ -92,8 +92,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "TRACKER_WEB_BIND",
         "127.0.0.1",
-        "address or host name that the web view binds to; with 0.0.0.0 or :: (IPv6 only) other workers use "
-        "the machine's name",
+        "address or host name that the web view binds to; with 0.0.0.0, or :: for IPv6 too, other workers "
+        "use the machine's name",
     ),
     Variable("TRACKER_WEB_PORT", "6066", "port of the web view; each worker of a machine needs its own"),
     Variable(

@@ -213,6 +213,20 @@ def test_other_workers_are_given_a_url_that_leads_here(bind: str, url: str) -> N
     assert URL(conf(TRACKER_WEB_BIND=bind)["values"]["canonical_url"]) == URL(url)
 
 
+def test_the_web_view_listens_at_all_addresses_of_both_versions() -> None:
+    """Other workers connect to the machine's name, which may have an IPv4 address only."""
+    program = """
+import asyncio, socket, uvloop
+from streams.app import app
+async def listen():
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, app.conf.web_bind, 0)
+    print(*sorted(socket.family.name for socket in server.sockets))
+uvloop.run(listen())
+"""
+    assert wiring(program, TRACKER_WEB_BIND="0.0.0.0").stdout == "AF_INET\n"
+    assert "AF_INET " in wiring(program, TRACKER_WEB_BIND="::").stdout.replace("\n", " ")
+
+
 def test_commands_are_found_behind_options_and_their_values() -> None:
     """`worker` as a value of an option, or as an argument of another command, starts no worker."""
     assert command_of(["worker", "-l", "info"]) == "worker"
