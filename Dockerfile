@@ -5,7 +5,7 @@ RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements/run.tx
 COPY streams streams
 COPY agents agents
 COPY tables tables
-RUN useradd --create-home tracker && install --directory --owner tracker /data
+RUN useradd --create-home tracker && install --directory --owner tracker --mode 0700 /data
 USER tracker
 ENV PYTHONUNBUFFERED=1 TRACKER_DATA_DIR=/data TRACKER_WEB_BIND=0.0.0.0
 EXPOSE 6066

@@ -6,7 +6,7 @@ from streams.domain.health import Thresholds
 from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Windows
 from streams.engine.hosting import StreamApp
-from streams.settings import Settings, settings_or_exit
+from streams.settings import Settings, is_wildcard, settings_or_exit, url_host
 from streams.topics import co_partitioned
 
 __all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "thresholds", "windows"]
@@ -32,9 +32,10 @@ MODULES = (
 
 def build(settings: Settings) -> StreamApp:
     """Return the app for these settings; nothing is started or connected."""
-    host = settings.web_bind if settings.web_bind != "0.0.0.0" else None
     return StreamApp(
         settings.app_id,
+        # not the environment of the process: Faust would let WEB_PORT or PROCESSING_GUARANTEE override this
+        env={},
         sources=co_partitioned(settings.topic_prefix),
         partitions=settings.partitions,
         unit_records=settings.unit_records,
@@ -48,9 +49,11 @@ def build(settings: Settings) -> StreamApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 3),
         broker_request_timeout=max(20.0, settings.session_timeout_s),
-        web_bind=settings.web_bind,
+        # asyncio listens at "::" over IPv6 only, at "" over both versions
+        web_bind="" if settings.web_bind == "::" else settings.web_bind,
         web_port=settings.web_port,
-        **({"web_host": host} if host else {}),
+        # how other workers reach this one; by default Faust takes the machine's name
+        **({} if is_wildcard(settings.web_bind) else {"web_host": url_host(settings.web_bind)}),
         # Faust's pages show every table's values to anyone who asks
         web_tables_enabled=False,
         web_router_enabled=False,

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics, missing_topics
-from streams.settings import InvalidSetting, Settings, variables_help
+from streams.settings import InvalidSetting, Settings, refuse, variables_help
 from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
 
-__all__ = ["require_data_dir", "require_topics", "topics"]
+__all__ = ["require_topics", "topics"]
 
 T = TypeVar("T")
 
@@ -45,16 +45,8 @@ def require_topics(settings: Settings) -> None:
     specs = placed(settings.topic_prefix, settings.partitions)
     missing = _asked(missing_topics(settings.broker_url, specs), settings)
     if missing:
-        sys.exit(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
+        refuse(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
     _made(changelogs(settings.app_id, settings.partitions), settings)
-
-
-def require_data_dir(settings: Settings) -> None:
-    """Make the directory of the tables, or exit with a message."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"TRACKER_DATA_DIR: cannot make {str(settings.data_dir)!r}: {error.strerror}")
 
 
 def _made(specs: list[PlacedTopic], settings: Settings) -> list[str]:
@@ -65,6 +57,7 @@ def _asked(asking: Coroutine[Any, Any, T], settings: Settings) -> T:
     try:
         return asyncio.run(asking)
     except (PartitionMismatch, TopicsRefused) as error:
-        sys.exit(str(error))
+        refuse(str(error))
     except KafkaError as error:
+        # not a refusal: a supervisor tries again
         sys.exit(f"TRACKER_BROKER_URL: no broker answers at {settings.broker_url}: {error}")

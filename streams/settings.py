@@ -1,43 +1,73 @@
-"""What the environment may say, read once and checked at start."""
+"""The settings of a worker: variables of the environment, read once and checked at start."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
-from streams.webhooks.guard import Network, networks_of
-from streams.webhooks.sealing import Sealer, sealer_of
+if TYPE_CHECKING:
+    from streams.webhooks.guard import Network
+    from streams.webhooks.sealing import Sealer
 
-__all__ = ["VARIABLES", "InvalidSetting", "Settings", "settings_or_exit", "variables_help"]
+__all__ = [
+    "DEVELOPMENT_VARIABLES",
+    "REFUSED",
+    "VARIABLES",
+    "InForce",
+    "InvalidSetting",
+    "Settings",
+    "in_force",
+    "is_wildcard",
+    "refuse",
+    "settings_or_exit",
+    "shown",
+    "url_host",
+    "variables_help",
+]
 
 T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: Kafka's own rule for topic names (``Topic.java``); dots are ours as separators.
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_BROKER = re.compile(r"kafka://(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@]+))(?::([0-9]{1,5}))?/?")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*(?!\d+\.?$){_LABEL}\.?")
 
+_PREFIX: Final = "TRACKER_"
 _SECRET = frozenset({"TRACKER_SECRET_KEYS"})
+#: Kubernetes gives every container of a namespace these variables of each service; a service may be called
+#: ``tracker`` or ``tracker-web`` (source: Kubernetes, "Discovering services", "Environment variables").
+_OF_SERVICES = re.compile(
+    r"TRACKER_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://.*")
 
+#: Exit code of a process that refuses its configuration: to start it again would not help.
+REFUSED: Final = os.EX_CONFIG
 LAST_PORT = 65_535
+LONGEST_PREFIX = 100
+LONGEST_ID = 200
 MOST_PAUSES = 50
 DAY_S = 86_400
 TEN_YEARS_S = 3_650 * DAY_S
 
 
 class InvalidSetting(ValueError):
-    """A variable of the environment cannot be used; the message names it and says how to mend it."""
+    """A variable of the environment cannot be used; the message names it and says how to correct it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable: its name, what it is when unset, one line on what it does."""
+    """One variable: its name, its value when unset or empty, one line on its effect."""
 
     name: str
     default: str
@@ -48,13 +78,23 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "TRACKER_BROKER_URL", "kafka://127.0.0.1:9092", "brokers: kafka://host:port[;kafka://host:port…]"
     ),
-    Variable("TRACKER_APP_ID", "delivery-tracker", "group id; prefix of changelogs and transactional ids"),
+    Variable(
+        "TRACKER_APP_ID",
+        "delivery-tracker",
+        "group id; prefix of changelogs and transactional ids; with another TRACKER_TOPIC_PREFIX such as "
+        "eu. the default is delivery-tracker-eu",
+    ),
     Variable("TRACKER_TOPIC_PREFIX", "delivery.", "begins the name of every topic"),
     Variable("TRACKER_PARTITIONS", "8", "partitions of the input topics and tables"),
     Variable("TRACKER_REPLICATION", "1", "replication factor of topics that are created"),
-    # Trap 17: workers that share a directory (or a port) cannot both start; RocksDB locks the directory.
+    # Trap 17: workers that share a directory (or a port) cannot both start
     Variable("TRACKER_DATA_DIR", "data", "directory of the tables; each worker needs its own"),
-    Variable("TRACKER_WEB_BIND", "127.0.0.1", "address that the web view binds to"),
+    Variable(
+        "TRACKER_WEB_BIND",
+        "127.0.0.1",
+        "address or host name that the web view binds to; with 0.0.0.0, or :: for IPv6 too, other workers "
+        "use the machine's name",
+    ),
     Variable("TRACKER_WEB_PORT", "6066", "port of the web view; each worker of a machine needs its own"),
     Variable(
         "TRACKER_PROCESSES",
@@ -118,6 +158,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
 )
 
+#: Read by tests and by the embedded broker only.
+DEVELOPMENT_VARIABLES: tuple[Variable, ...] = (
+    Variable("TRACKER_TEST_BROKER_URL", "", "a broker for the tests instead of an embedded one"),
+    Variable("TRACKER_KAFKA_DIR", "", "where `python -m streams kafka` keeps topics, log and pid file"),
+)
+
 
 def variables_help(defaults: Mapping[str, str] = {}) -> str:
     """Return what a command's help says at its end; `defaults` has what stands for another than ours."""
@@ -146,10 +192,13 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("write up to 100 letters, digits, '.', '_' or '-'")
-    return text
+def _name(longest: int) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if len(text) > longest or not _NAME.fullmatch(text):
+            raise ValueError(f"write up to {longest} letters, digits, '.', '_' or '-'")
+        return text
+
+    return read
 
 
 def _one_of(*names: str) -> Callable[[str], str]:
@@ -162,11 +211,67 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _brokers(text: str) -> str:
+    if "@" in text:
+        raise ValueError("write neither a user nor a password; the tracker connects without authentication")
     for url in text.split(";"):
-        parts = urlsplit(url)
-        if parts.scheme != "kafka" or not parts.hostname:
+        match = _BROKER.fullmatch(url)
+        address, name, port = match.groups() if match else ("", "", None)
+        if not (_is_address(address) if address else _is_host(name or "")):
             raise ValueError("write brokers as kafka://host:port, several with ';' between")
+        if port is not None and not 1 <= int(port) <= LAST_PORT:
+            raise ValueError(f"write a port from 1 to {LAST_PORT}")
     return text
+
+
+def _bind_address(text: str) -> str:
+    if not _is_host(text):
+        raise ValueError(
+            "write an IP address such as 127.0.0.1, 0.0.0.0 or ::, without brackets and zone, or a host name"
+        )
+    return text
+
+
+def _is_host(text: str) -> bool:
+    return _is_address(text) or _HOST_NAME.fullmatch(text) is not None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    # a zone names a link of one machine only, and URLs with one differ from library to library
+    return not (isinstance(address, IPv6Address) and address.scope_id)
+
+
+def is_wildcard(host: str) -> bool:
+    """Return whether a bind address stands for all addresses of the machine."""
+    return _is_address(host) and ip_address(host).is_unspecified
+
+
+def url_host(host: str) -> str:
+    """Return a host as it is written in URLs: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _sealer(text: str) -> Sealer | None:
+    if not text:
+        return None
+    # cryptography costs a supervisor more memory than all the rest of it
+    from streams.webhooks.sealing import sealer_of
+
+    return sealer_of(text)
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    if not text:
+        return ()
+    from streams.webhooks.guard import networks_of
+
+    try:
+        return networks_of(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks such as 10.1.0.0/16,fd00::/8") from None
 
 
 def _between(low_s: float, high_s: float) -> Callable[[str], float]:
@@ -184,6 +289,73 @@ def _pauses(text: str) -> tuple[float, ...]:
     if len(pauses) > MOST_PAUSES:
         raise ValueError(f"write at most {MOST_PAUSES} pauses")
     return pauses
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The value of a variable, and whether the environment sets it."""
+
+    text: str
+    source: Literal["default", "environment"]
+
+
+def in_force(environ: Mapping[str, str]) -> dict[str, InForce]:
+    """Return the values of all variables of the catalogue; they are not checked yet.
+
+    Raises:
+        InvalidSetting: a variable of another name begins with ``TRACKER_``.
+    """
+    given = {
+        name: text
+        for name, text in environ.items()
+        if name.startswith(_PREFIX) and text and not _is_of_a_service(name, text)
+    }
+    _refuse_unknown(given)
+    values = {
+        variable.name: InForce(given[variable.name], "environment")
+        if variable.name in given
+        else InForce(variable.default, "default")
+        for variable in VARIABLES
+    }
+    if "TRACKER_APP_ID" not in given:
+        values["TRACKER_APP_ID"] = InForce(_app_id(values["TRACKER_TOPIC_PREFIX"].text), "default")
+    return values
+
+
+def _is_of_a_service(name: str, text: str) -> bool:
+    """Return whether Kubernetes made this variable for a service."""
+    if name.endswith("_PORT") and _SERVICE_URL.fullmatch(text):
+        return True
+    return _OF_SERVICES.fullmatch(name) is not None
+
+
+def _refuse_unknown(given: Mapping[str, str]) -> None:
+    known = {variable.name for variable in (*VARIABLES, *DEVELOPMENT_VARIABLES)}
+    unknown = sorted(given.keys() - known)
+    if not unknown:
+        return
+    name = unknown[0]
+    # without the prefix, which alone makes all names similar
+    suffixes = [one.name.removeprefix(_PREFIX) for one in VARIABLES]
+    near = difflib.get_close_matches(name.removeprefix(_PREFIX), suffixes, n=1, cutoff=0.5)
+    mending = f"did you mean {_PREFIX}{near[0]}?" if near else "README.md lists those that there are."
+    raise InvalidSetting(f"{name}: there is no such variable; {mending} Correct its name or unset it")
+
+
+def shown(name: str, text: str) -> str:
+    """Return a valid value as it may be printed: of secret keys only their names."""
+    if name not in _SECRET:
+        return text
+    return ", ".join(part.strip().partition(":")[0] for part in text.split(",")) if text else ""
+
+
+def _app_id(prefix: str) -> str:
+    """Return the default app id: deployments with different topics share neither group nor changelogs."""
+    defaults = {variable.name: variable.default for variable in VARIABLES}
+    app_id = defaults["TRACKER_APP_ID"]
+    if prefix == defaults["TRACKER_TOPIC_PREFIX"]:
+        return app_id
+    return f"{app_id}-{prefix[:-1] if prefix.endswith(('.', '-')) else prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,24 +404,26 @@ class Settings:
         Raises:
             InvalidSetting: names the first variable that cannot be used.
         """
-        defaults = {variable.name: variable.default for variable in VARIABLES}
+        values = in_force(environ)
 
         def read(name: str, parse: Callable[[str], T]) -> T:
-            text = environ.get(name) or defaults[name]
+            text = values[name].text
             try:
                 return parse(text)
             except ValueError as error:
-                shown = "what it is" if name in _SECRET else repr(text)
+                is_secret = name in _SECRET or "@" in text
+                shown = "its value, which is not shown" if is_secret else repr(text)
                 raise InvalidSetting(f"{name}: cannot use {shown}: {error}") from None
 
         settings = cls(
             broker_url=read("TRACKER_BROKER_URL", _brokers),
-            app_id=read("TRACKER_APP_ID", _name),
-            topic_prefix=read("TRACKER_TOPIC_PREFIX", _name),
+            # before the app id, whose default contains it
+            topic_prefix=read("TRACKER_TOPIC_PREFIX", _name(LONGEST_PREFIX)),
+            app_id=read("TRACKER_APP_ID", _name(LONGEST_ID)),
             partitions=read("TRACKER_PARTITIONS", _whole(1, 1024)),
             replication=read("TRACKER_REPLICATION", _whole(1, 32)),
             data_dir=read("TRACKER_DATA_DIR", Path),
-            web_bind=read("TRACKER_WEB_BIND", str),
+            web_bind=read("TRACKER_WEB_BIND", _bind_address),
             web_port=read("TRACKER_WEB_PORT", _whole(1, LAST_PORT)),
             processes=read("TRACKER_PROCESSES", _whole(1, 64)),
             session_timeout_s=read("TRACKER_SESSION_TIMEOUT", _between(1, 300)),
@@ -269,8 +443,8 @@ class Settings:
             health_slow=read("TRACKER_HEALTH_SLOW", _one_of("5s", "30s", "1m", "5m", "1h", "24h")),
             health_slow_share=read("TRACKER_HEALTH_SLOW_SHARE", _whole(0, 100)),
             health_cooldown_s=read("TRACKER_HEALTH_COOLDOWN", _between(0, TEN_YEARS_S)),
-            secret_keys=read("TRACKER_SECRET_KEYS", lambda text: sealer_of(text) if text else None),
-            webhook_allow=read("TRACKER_WEBHOOK_ALLOW", networks_of),
+            secret_keys=read("TRACKER_SECRET_KEYS", _sealer),
+            webhook_allow=read("TRACKER_WEBHOOK_ALLOW", _networks),
             webhook_schedule_s=read("TRACKER_WEBHOOK_SCHEDULE", _pauses),
             webhook_disable_after_s=read("TRACKER_WEBHOOK_DISABLE_AFTER", _between(1, TEN_YEARS_S)),
             webhook_retention_s=read("TRACKER_WEBHOOK_RETENTION", _between(60, TEN_YEARS_S)),
@@ -311,4 +485,10 @@ def settings_or_exit() -> Settings:
     try:
         return Settings.from_env()
     except InvalidSetting as error:
-        sys.exit(str(error))
+        refuse(str(error))
+
+
+def refuse(reason: str) -> NoReturn:
+    """End a process that cannot run with its configuration: one line on stderr, exit code `REFUSED`."""
+    print(reason, file=sys.stderr, flush=True)
+    sys.exit(REFUSED)

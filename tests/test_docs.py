@@ -9,7 +9,8 @@ from streams.domain.errors import MalformedCode
 from streams.domain.statuses import Status
 from streams.engine import failpoints
 from streams.messages import EventType
-from streams.settings import VARIABLES
+from streams.processes import SUPERVISED
+from streams.settings import DEVELOPMENT_VARIABLES, VARIABLES
 from streams.topics import CATALOGUE
 from streams.web.counting import StatsTables
 from streams.web.views import mount
@@ -25,6 +26,14 @@ TRAPS = range(1, 28)
 def test_every_setting_stands_in_the_readme(variable: str) -> None:
     """Who may set a variable finds it documented."""
     assert f"`{variable}`" in README
+
+
+def test_every_variable_of_development_stands_in_its_page() -> None:
+    """Who works on the tracker finds them; those who run it need not know them."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    ours = {variable.name for variable in DEVELOPMENT_VARIABLES} | {SUPERVISED, "STREAMS_FAILPOINT"}
+
+    assert {name for name in ours if f"`{name}" not in contributing} == set()
 
 
 @pytest.mark.parametrize("topic", [topic.name for topic in CATALOGUE])

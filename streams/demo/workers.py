@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from streams.kafka.probe import free_port, free_ports, is_free
-from streams.processes import OwnedProcess
+from streams.processes import SUPERVISED, OwnedProcess
 
 STOP_S = 4.5
 """A worker that has not gone by then is killed: with the broker after it, everything must end within 10 s."""
@@ -57,7 +57,9 @@ class WorkerProcess:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self.log_path.open("ab")
         command = [sys.executable, "-m", "streams", "worker"]
-        self._owned = OwnedProcess(command, self.environment, STOP_S, self._log)
+        # a single process needs no supervisor: its end is reported instead
+        own = {SUPERVISED: "1"} if self.environment["TRACKER_PROCESSES"] == "1" else {}
+        self._owned = OwnedProcess(command, {**self.environment, **own}, STOP_S, self._log)
         self._owned.start()
 
     def stop(self) -> int | None:

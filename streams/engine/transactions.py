@@ -314,7 +314,8 @@ class PartitionTransactions(TransactionManager):
         missing = {TP(topic, number) for topic in changelogs for number in numbers} - assigned
         if missing:
             raise ConsistencyError(
-                f"assigned without their changelogs: {sorted(missing)}; the group's leader did not know them"
+                f"assigned without their changelogs: {sorted(missing)}; its leader does not know them; "
+                "deployments that differ in TRACKER_TOPIC_PREFIX need a TRACKER_APP_ID each"
             )
 
     def _is_standby(self, tp: TP) -> bool:

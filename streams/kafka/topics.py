@@ -36,7 +36,8 @@ class PartitionMismatch(Exception):
         each = ", ".join(f"{name} has {has}, not {wanted}" for name, (has, wanted) in sorted(counts.items()))
         super().__init__(
             f"partition counts must be equal, or keys and their tables come apart: {each}. "
-            f"Set TRACKER_PARTITIONS to what is there, or choose another TRACKER_TOPIC_PREFIX."
+            f"Set TRACKER_PARTITIONS to the count of the existing topics, or choose another "
+            f"TRACKER_TOPIC_PREFIX together with another TRACKER_APP_ID, which names the changelogs."
         )
         self.counts = counts
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from streams.kafka.probe import free_port
+from streams.processes import SUPERVISED
 
 from . import logs
 from .inputs import Ages, Json
@@ -79,7 +80,8 @@ class Worker:
 
     def start(self, failpoint: str | None = None) -> None:
         """Start it; with `failpoint` ("commit.after:3") it kills itself there."""
-        own = {"TRACKER_DATA_DIR": str(self.data_dir), "TRACKER_WEB_PORT": str(self.port)}
+        # what is killed is the worker's process itself, and what restarts it is the run
+        own = {SUPERVISED: "1", "TRACKER_DATA_DIR": str(self.data_dir), "TRACKER_WEB_PORT": str(self.port)}
         if failpoint:
             own["STREAMS_FAILPOINT"] = failpoint
         self.starts += 1
