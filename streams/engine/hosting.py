@@ -40,10 +40,18 @@ class StreamApp(faust.App):
         sources: full names of the co-partitioned input topics.
         partitions: number of partitions of each of them, and of each table.
         unit_records: most records of one transaction.
+        delete_retention_ms: the changelogs' ``delete.retention.ms``; Kafka's default if it is not given.
     """
 
     def __init__(
-        self, id: str, *, sources: frozenset[str], partitions: int, unit_records: int, **options: Any
+        self,
+        id: str,
+        *,
+        sources: frozenset[str],
+        partitions: int,
+        unit_records: int,
+        delete_retention_ms: int = 86_400_000,
+        **options: Any,
     ) -> None:
         super().__init__(
             id,
@@ -69,6 +77,7 @@ class StreamApp(faust.App):
         )
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
+        self.delete_retention_ms = delete_retention_ms
         self.reader = TableReader(self)
         self._mirrors: list[Mirror[Any]] = []
         self.every(COLLECT_S, self._rest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -114,6 +115,7 @@ async def commit(
     changes: list[tuple[Any, list[Write]]] = unit.changes()
     for table, writes in changes:
         packer.pack_writes(table.changelog_topic_name, unit.partition, writes)
+    begun_ms = round(time.time() * 1000)
     await producer.begin_transaction()
     passed("produce.before")
     sent = await packer.send()
@@ -130,8 +132,10 @@ async def commit(
     passed("store.before")
     for table, writes in changes:
         last, count = sent[table.changelog_topic_name]
-        offset = (await last).offset + count - 1
-        table.store.partition(unit.partition).write(writes, offset)
+        written = await last
+        # the broker's time, if it is the broker that stamps the records of this log
+        timestamp_ms = written.timestamp if written.timestamp_type else begun_ms
+        table.store.partition(unit.partition).write(writes, written.offset + count - 1, timestamp_ms)
     passed("store.after")
 
 
