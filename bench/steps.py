@@ -122,7 +122,7 @@ class Worker:
             for table, writes in unit.changes():
                 packer.pack_writes(table.name, 0, writes)
                 self._stored += len(writes)
-                self._store(table).write(writes, self._stored)
+                self._store(table).write(writes, self._stored, 0)
         self._arrive(unit, max((record.timestamp for record in (*statuses, *outcomes)), default=0))
 
     def _handle(self, said: list[Record], flow: Flow[Any], unit: Unit, packer: Packer) -> None:

@@ -11,6 +11,7 @@ from streams.messages import Event, StatsRow, StatusCallback, Stream, TrackReque
 
 __all__ = [
     "CATALOGUE",
+    "DELETE_RETENTION_MS",
     "TABLES",
     "Names",
     "PlacedTopic",
@@ -23,6 +24,9 @@ __all__ = [
 
 DAY_MS: Final = 86_400_000
 INPUT_BYTES: Final = 16 * 1024 * 1024
+#: How long a changelog keeps that a row was deleted. A store that was left behind for more than half of it is
+#: rebuilt from the log's start.
+DELETE_RETENTION_MS: Final = 7 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,9 @@ def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
         # what was erased goes with the next compaction, and the newest segment is never compacted
         "segment.ms": str(DAY_MS),
         "max.compaction.lag.ms": str(DAY_MS),
+        "delete.retention.ms": str(DELETE_RETENTION_MS),
+        # the age of a store is judged by these timestamps, so they are of the brokers' clocks
+        "message.timestamp.type": "LogAppendTime",
     }
     return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config) for table in TABLES]
 

@@ -42,6 +42,7 @@ class StreamApp(faust.App):
         partitions: number of partitions of each of them, and of each table.
         unit_records: most records of one transaction.
         idle_s: how long a lane waits for records of an input that are on the broker and not here; seconds.
+        delete_retention_ms: the changelogs' ``delete.retention.ms``; Kafka's default if it is not given.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StreamApp(faust.App):
         partitions: int,
         unit_records: int,
         idle_s: float = 0.0,
+        delete_retention_ms: int = 86_400_000,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -79,6 +81,7 @@ class StreamApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records, idle_s)
         self.lanes.closing_s = max(self.lanes.closing_s, self.conf.broker_session_timeout)
+        self.delete_retention_ms = delete_retention_ms
         self.reader = TableReader(self)
         self._outside = Producer(self._make_producer)
         self._mirrors: list[Mirror[Any]] = []

@@ -12,6 +12,7 @@ __all__ = [
     "HOLES",
     "LAST_COMMIT",
     "QUEUED",
+    "REBUILT_STORES",
     "RECORDS",
     "RESTORED",
     "UNITS",
@@ -26,6 +27,7 @@ QUEUED = Gauge("tracker_queued_records", "Records waiting in the lanes")
 HOLES = Counter("tracker_holes", "Batches that began after their lane's stand and were sought again")
 CHANGELOG_HOLES = Counter("tracker_changelog_holes", "The same in a changelog that recovery reads")
 RESTORED = Counter("tracker_restored_records", "Changelog records applied by recovery and standbys")
+REBUILT_STORES = Counter("tracker_rebuilt_stores", "Stores that were rebuilt from the changelog", ["reason"])
 EMPTY_POLLS = Counter(
     "tracker_empty_polls",
     "Polls that brought nothing while records waited in Kafka and the lanes had no work",

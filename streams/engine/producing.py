@@ -51,7 +51,7 @@ class Producer:
             async with asyncio.timeout(PRODUCE_S):
                 packer = Packer(producer)
                 packer.pack({(topic, partition): records})
-                return (await acknowledged(await packer.send()))[topic, partition]
+                return (await acknowledged(await packer.send()))[topic, partition].offset
         except Exception as error:
             self._replace(producer, error)
             raise

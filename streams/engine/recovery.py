@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from faust.exceptions import ConsistencyError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery, ServiceStopped
+from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
 from mode import Service
 
 from streams.engine import metrics
 from streams.engine.batches import HOLE, Batch, Seeks, uncovered
+from streams.engine.changelogs import Changelogs, LogId, connected_changelogs
+from streams.engine.store import PartitionStore
 
 __all__ = ["BatchRecovery", "BatchTableManager"]
 
@@ -27,6 +33,13 @@ E_TRUNCATED = """\
 The changelog {topic}/{partition} begins at offset {first}, but the local store contains it only up to \
 {stored}: what lies between is gone from Kafka. Remove the directory {path} to rebuild the partition from \
 what the changelog still holds, and check that the topic's cleanup.policy is compact only."""
+
+E_AHEAD = """\
+The local store {path} contains the changelog {topic}/{partition} up to offset {stored}, but the log ends at \
+{end}: the broker has lost acknowledged records, by an unclean leader election or because its disk was \
+restored from an older copy. Restore the records on the broker. To accept the loss, stop all workers, \
+remove the directory {name} of each of them, and start the workers: the partition is rebuilt from what the \
+changelog still holds."""
 
 
 class BatchRecovery(Recovery):
@@ -143,11 +156,82 @@ class BatchRecovery(Recovery):
         )
 
     async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        await self._verify(tps)
+        for tp in tps:
+            # Faust keeps the offset of an earlier generation when a store is empty
+            store = self._store_of(tp)
+            destination[tp] = None if store is None else store.offset  # type: ignore[assignment]
         stored = {tp: destination[tp] for tp in tps}
         await super()._build_offsets(consumer, tps, destination, title)
         for tp in tps:
             if stored[tp] is not None and destination[tp] > stored[tp]:
                 raise ConsistencyError(self._truncated(tp, destination[tp] + 1, stored[tp]))
+
+    async def _verify(self, tps: set[TP]) -> None:
+        """Rebuild the stores that belong to another log, or that their log can no longer bring up to date.
+
+        Raises:
+            ConsistencyError: the log ends before the store.
+        """
+        stores = {tp: store for tp in tps if (store := self._store_of(tp)) is not None}
+        if not stores:
+            return
+        async with self._changelogs() as changelogs:
+            ids, ends = await changelogs.ids(stores), await changelogs.ends(stores)
+            aged = await changelogs.newer_than(self._useful_until(stores, ends))
+        for tp, store in stores.items():
+            # a rebalance may have closed it meanwhile
+            if self._store_of(tp) is store:
+                self._judge(tp, store, ids[tp], ends[tp], is_aged=tp in aged)
+
+    def _store_of(self, tp: TP) -> PartitionStore | None:
+        table: Any = self.tp_to_table[tp]
+        store: PartitionStore | None = table.store.opened(tp.partition)
+        return store
+
+    def _changelogs(self) -> AbstractAsyncContextManager[Changelogs]:
+        return connected_changelogs(server_list(self.app.transport.url, 9092))
+
+    def _useful_until(self, stores: Mapping[TP, PartitionStore], ends: Mapping[TP, int]) -> Mapping[TP, int]:
+        """Return the timestamp, ms, after which the log may lack deletions that a store lacks as well.
+
+        Kafka keeps a tombstone for at least ``delete.retention.ms``. A store behind a tombstone that is gone
+        would keep the row for ever. Timestamps of the log are compared with each other, never with a clock.
+        Half of the time is left for the delay between a record and the compaction behind it. A store that
+        lacks no record does not age.
+        """
+        limit_ms = self.app.delete_retention_ms // 2  # type: ignore[attr-defined]
+        return {
+            tp: store.timestamp_ms + limit_ms
+            for tp, store in stores.items()
+            if store.offset is not None and store.offset + 1 < ends[tp]
+        }
+
+    def _judge(self, tp: TP, store: PartitionStore, log_id: LogId, end: int, *, is_aged: bool) -> None:
+        table: Any = self.tp_to_table[tp]
+        renew = partial(table.store.renew, tp.partition)
+        offset = store.offset
+        if offset is None:
+            pass
+        elif store.log is None:
+            detail = "an earlier version wrote it, without the identity of its log"
+            store = renew("unidentified", detail, keep=False)
+        elif not store.log.is_same(log_id):
+            # kept: it may be all that is left of the other log
+            store = renew("foreign", f"it belongs to {store.log}, the changelog is {log_id}", keep=True)
+        elif offset >= end:
+            raise ConsistencyError(self._ahead(tp, store, end))
+        elif is_aged:
+            detail = f"the log is more than half of delete.retention.ms newer than offset {offset}"
+            store = renew("aged", detail, keep=False)
+        if store.log is None or log_id.topic_id is not None:
+            store.bind(log_id)
+
+    def _ahead(self, tp: TP, store: PartitionStore, end: int) -> str:
+        path = store.path
+        return E_AHEAD.format(
+            topic=tp.topic, partition=tp.partition, stored=store.offset, end=end, path=path, name=path.name
+        )
 
     def _truncated(self, tp: TP, first: int, stored: int) -> str:
         table: Any = self.tp_to_table[tp]

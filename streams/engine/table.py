@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -12,7 +13,7 @@ from faust.types import TP
 
 from streams.engine.formats import Format
 from streams.engine.schema import BatchSchema
-from streams.engine.store import PartitionStore
+from streams.engine.store import DamagedStore, PartitionStore, open_store, retire_store
 
 __all__ = ["Table", "TransactionalStore"]
 
@@ -32,8 +33,20 @@ class TransactionalStore(SerializedStore):  # type: ignore[type-arg]
         """Return the store of partition `number`, opened when it is not yet."""
         store = self._open.get(number)
         if store is None:
-            store = self._open[number] = PartitionStore(self._path(number), self.table.format)
+            store = self._open[number] = open_store(self._path(number), self.table.format)
+            store.call_on_damage(self._crash_app)
         return store
+
+    def _crash_app(self, damaged: DamagedStore) -> None:
+        # whoever reads may be a view or a timer, which would answer with an error and go on
+        self.app.add_future(self.app.crash(damaged))  # type: ignore[attr-defined]
+
+    def renew(self, number: int, reason: str, detail: str, *, keep: bool) -> PartitionStore:
+        """Replace the store of partition `number` by an empty one; see `store.retire_store`."""
+        store = self._open.pop(number)
+        store.close()
+        retire_store(store.path, reason, detail, keep=keep)
+        return self.partition(number)
 
     def _path(self, number: int) -> Path:
         return Path(self.app.conf.tabledir) / f"{self.table_name}-{number}.db"
@@ -66,8 +79,11 @@ class TransactionalStore(SerializedStore):  # type: ignore[type-arg]
         Raises:
             Exception: RocksDB's, when a running worker holds a partition.
         """
-        for path in sorted(Path(self.app.conf.tabledir).glob(f"{self.table_name}-*.db")):
-            PartitionStore(path, self.table.format).destroy()
+        tables = Path(self.app.conf.tabledir)
+        for path in sorted(tables.glob(f"{self.table_name}-*.db")):
+            open_store(path, self.table.format).destroy()
+        for path in sorted(tables.glob(f"{self.table_name}-*.db.aside")):
+            shutil.rmtree(path)
 
     async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: the changelog is the backup."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -31,6 +32,7 @@ __all__ = [
     "Packer",
     "PartitionTransactions",
     "SentBatch",
+    "Stored",
     "ValueTooLarge",
     "abandon",
     "acknowledged",
@@ -96,6 +98,17 @@ class SentBatch(NamedTuple):
     stored: asyncio.Future[Any]
 
 
+class Stored(NamedTuple):
+    """The last record of a topic and partition that the broker has stored.
+
+    Attributes:
+        appended_ms: when, if it is the broker that stamps the records of the topic.
+    """
+
+    offset: int
+    appended_ms: int | None
+
+
 class BatchRefused(Exception):
     """The broker did not store a record batch."""
 
@@ -107,10 +120,16 @@ class BatchRefused(Exception):
 
 
 class Packer:
-    """Packs the outputs of one unit of work into as few record batches as they fit in."""
+    """Packs the outputs of one unit of work into as few record batches as they fit in.
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    Args:
+        timestamp_ms: of the records that have none of their own; now if it is not given.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, timestamp_ms: int | None = None) -> None:
         self._producer = producer
+        #: The timestamp of records that have none; now if none is given.
+        self.timestamp_ms = round(time.time() * 1000) if timestamp_ms is None else timestamp_ms
         self._batches: dict[tuple[str, int], list[Any]] = {}
         #: The writes of each table that has any, once they are packed.
         self.changes: list[tuple[Any, list[Write]]] = []
@@ -128,8 +147,9 @@ class Packer:
             batches = self._batches[where] = [self._producer.create_batch()]
         batch = batches[-1]
         # aiokafka's own append() checks for serializers and closes, at a third of its cost
-        append, number = batch._builder.append, batch._relative_offset
-        for key, value, headers, timestamp_ms in records:
+        append, number, now_ms = batch._builder.append, batch._relative_offset, self.timestamp_ms
+        for key, value, headers, given_ms in records:
+            timestamp_ms = now_ms if given_ms is None else given_ms
             if append(number, timestamp_ms, key, value, headers) is None:
                 batch._relative_offset = number
                 batch = self._producer.create_batch()
@@ -157,7 +177,7 @@ class Packer:
         """Append changelog records."""
         # without a step of the interpreter for each, but those that append it
         keys, values = map(itemgetter(0), writes), map(itemgetter(1), writes)
-        self._append((topic, partition), zip(keys, values, repeat(NO_HEADERS), repeat(None)))
+        self._append((topic, partition), zip(keys, values, repeat(NO_HEADERS), repeat(self.timestamp_ms)))
 
     async def send(self) -> list[SentBatch]:
         """Hand all batches to the producer, in order; the broker has stored none of them yet."""
@@ -171,13 +191,13 @@ class Packer:
         return sent
 
 
-async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], int]:
+async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], Stored]:
     """Wait until the broker has stored all batches.
 
     A batch that fails does not fail its transaction in aiokafka (``sender.py``, ``handle_response`` and
     ``_do_txn_commit``), and every later batch to the same partition is out of sequence.
 
-    Returns: by topic and partition, the offset of the last record.
+    Returns: the last record of each topic and partition.
 
     Raises:
         BatchRefused: one was not stored, or the broker did not return its offset.
@@ -186,16 +206,18 @@ async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], int]:
     if sent:
         await asyncio.wait([batch.stored for batch in sent])
     failures = [batch.stored.exception() for batch in sent]
-    last: dict[tuple[str, int], int] = {}
+    last: dict[tuple[str, int], Stored] = {}
     for batch, failure in zip(sent, failures, strict=True):
         if isinstance(failure, ProducerFenced):
             raise failure
         if failure is not None:
             raise BatchRefused(batch, repr(failure)) from failure
         # DUPLICATE_SEQUENCE_NUMBER: stored by an earlier try, but the broker does not know where any more
-        if (offset := batch.stored.result().offset) < 0:
+        metadata = batch.stored.result()
+        if metadata.offset < 0:
             raise BatchRefused(batch, "its offset is unknown")
-        last[batch.topic, batch.partition] = offset + batch.records - 1
+        appended_ms = metadata.timestamp if metadata.timestamp_type else None
+        last[batch.topic, batch.partition] = Stored(metadata.offset + batch.records - 1, appended_ms)
     return last
 
 
@@ -225,15 +247,16 @@ async def commit(
     passed("commit.after")
     passed("store.before")
     for table, writes in packer.changes:
-        offset = stored[table.changelog_topic_name, partition]
-        table.store.partition(partition).write(writes, offset)
+        offset, appended_ms = stored[table.changelog_topic_name, partition]
+        timestamp_ms = packer.timestamp_ms if appended_ms is None else appended_ms
+        table.store.partition(partition).write(writes, offset, timestamp_ms)
     passed("store.after")
 
 
 async def _store(
     producer: AIOKafkaProducer, group_id: str, packer: Packer, offsets: Mapping[TP, int]
-) -> dict[tuple[str, int], int]:
-    """Have the broker store all of a transaction; return the last offset of each topic and partition."""
+) -> dict[tuple[str, int], Stored]:
+    """Have the broker store all of a transaction; return the last record of each topic and partition."""
     await producer.begin_transaction()
     passed("produce.before")
     sent = await packer.send()

@@ -49,7 +49,7 @@ class Table:
     def partition(self, number: int) -> Table:
         return self
 
-    def write(self, writes: Any, offset: int) -> None:
+    def write(self, writes: Any, offset: int, timestamp_ms: int) -> None:
         self.rows.update({key: value for key, value, *_ in writes})
         self.offset = offset
 
