@@ -12,6 +12,7 @@ import faust
 
 from streams.engine.lanes import Lanes
 from streams.engine.mirror import Mirror
+from streams.engine.reachability import Reachability
 from streams.engine.reading import Listings, Rows, TableSnapshot
 from streams.engine.schema import BatchSchema
 from streams.engine.table import Table
@@ -67,6 +68,7 @@ class StreamApp(faust.App):
             topic_partitions=partitions,
             **options,
         )
+        self.reachability = Reachability()
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)
         self.reader = TableReader(self)
@@ -189,6 +191,9 @@ class TableReader:
             return False, "the worker has not joined its group yet"
         if app.rebalancing:
             return False, "the group is rebalancing"
+        silence_s = app.reachability.silence_s()
+        if silence_s > app.conf.broker_session_timeout:
+            return False, f"the broker has not answered for {silence_s:.0f} s"
         if not app.lanes.is_open:
             return False, "tables are being recovered from their changelogs"
         return True, f"partitions {sorted(self.held())}"
