@@ -14,6 +14,7 @@ from streams.engine.lanes import Lanes
 from streams.engine.mirror import Mirror
 from streams.engine.reachability import Reachability
 from streams.engine.reading import Listings, Rows, TableSnapshot
+from streams.engine.repetitions import limit_repetitions
 from streams.engine.schema import BatchSchema
 from streams.engine.table import Table
 from streams.engine.transactions import Packer
@@ -138,7 +139,11 @@ class StreamApp(faust.App):
 
 
 class Worker(faust.Worker):
-    """Faust's worker without the second for which it sleeps when all has stopped."""
+    """Faust's worker: it leaves when all has stopped, and does not repeat lines of its log without end."""
+
+    def _setup_logging(self) -> None:
+        super()._setup_logging()
+        limit_repetitions(logging.root.handlers)
 
     async def _sentinel_task(self) -> None:
         """Leave: nothing is under way any more."""

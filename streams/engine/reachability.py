@@ -12,8 +12,8 @@ __all__ = ["Reachability"]
 class Reachability:
     """When the group's coordinator last answered a heartbeat.
 
-    After a session timeout without an answer the group takes the worker for dead, whatever other brokers answer.
-    The consumer's thread writes, others read.
+    After a session timeout without an answer the group takes the worker for dead, whatever other brokers
+    answer. The consumer's thread writes, others read.
 
     Args:
         clock: seconds that never go back.
