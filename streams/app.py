@@ -7,7 +7,7 @@ from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Windows
 from streams.engine.hosting import StreamApp
 from streams.settings import Settings, settings_or_exit
-from streams.topics import co_partitioned
+from streams.topics import co_partitioned, outputs
 
 __all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "thresholds", "windows"]
 
@@ -38,6 +38,7 @@ def build(settings: Settings) -> StreamApp:
         sources=frozenset(co_partitioned(settings.topic_prefix)),
         partitions=settings.partitions,
         unit_records=settings.unit_records,
+        codecs=dict.fromkeys(outputs(settings.topic_prefix), settings.compression),
         autodiscover=list(MODULES),
         broker=settings.broker_url,
         datadir=str(settings.data_dir),

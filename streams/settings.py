@@ -110,6 +110,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("TRACKER_SWEEP_INTERVAL", "5s", "how often a worker looks for what is due"),
     Variable("TRACKER_UNIT_RECORDS", "5000", "most records of one transaction"),
+    Variable("TRACKER_COMPRESSION", "zstd", "codec of the output topics: zstd, lz4, snappy, gzip or none"),
 )
 
 
@@ -217,6 +218,7 @@ class Settings:
     webhook_retention_s: float
     sweep_interval_s: float
     unit_records: int
+    compression: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -269,6 +271,7 @@ class Settings:
             webhook_retention_s=read("TRACKER_WEBHOOK_RETENTION", _between(60, TEN_YEARS_S)),
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
+            compression=read("TRACKER_COMPRESSION", _one_of("zstd", "lz4", "snappy", "gzip", "none")),
         )
         if settings.web_port + settings.processes - 1 > LAST_PORT:
             raise InvalidSetting(

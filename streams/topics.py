@@ -20,6 +20,7 @@ __all__ = [
     "changelogs",
     "co_partitioned",
     "names",
+    "outputs",
     "placed",
 ]
 
@@ -150,6 +151,11 @@ def names(prefix: str) -> Names:
 def co_partitioned(prefix: str) -> tuple[str, ...]:
     """Return the full names of the topics that lanes read."""
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
+
+
+def outputs(prefix: str) -> tuple[str, ...]:
+    """Return the full names of the topics that others read."""
+    return tuple(prefix + topic.name for topic in CATALOGUE if topic.role in ("output", "dead letters"))
 
 
 TABLES: Final = (

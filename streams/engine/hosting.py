@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import faust
@@ -42,10 +42,18 @@ class StreamApp(faust.App):
         sources: full names of the co-partitioned input topics.
         partitions: number of partitions of each of them, and of each table.
         unit_records: most records of one transaction.
+        codecs: by output topic, how its batches are compressed; a name of `compression.CODECS`.
     """
 
     def __init__(
-        self, id: str, *, sources: frozenset[str], partitions: int, unit_records: int, **options: Any
+        self,
+        id: str,
+        *,
+        sources: frozenset[str],
+        partitions: int,
+        unit_records: int,
+        codecs: Mapping[str, str],
+        **options: Any,
     ) -> None:
         super().__init__(
             id,
@@ -69,6 +77,7 @@ class StreamApp(faust.App):
             topic_partitions=partitions,
             **options,
         )
+        self.codecs = codecs
         self.reachability = Reachability()
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records)

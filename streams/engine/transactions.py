@@ -5,29 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.codec import zstd_encode
-from aiokafka.record._crecords import default_records
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsistencyError
 from faust.transport.consumer import TransactionManager
 from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
 
+from streams.engine.compression import batch_of
 from streams.engine.failpoints import passed
 from streams.engine.formats import Write
 from streams.engine.units import NO_HEADERS, Output, Unit
 
 __all__ = ["Packer", "PartitionTransactions", "commit"]
-
-# Trap 19, the rest of it: level 1 takes two thirds of the time of aiokafka's level 3 on our records and
-# makes them no larger; there is no setting for it
-default_records.zstd_encode = partial(zstd_encode, level=1)
 
 #: Bytes of one record batch; a single larger record still gets a batch of its own.
 BATCH_BYTES = 900_000
@@ -50,10 +44,16 @@ logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
 
 
 class Packer:
-    """Packs the outputs of one unit of work into as few record batches as they fit in."""
+    """Packs the outputs of one unit of work into as few record batches as they fit in.
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    Args:
+        producer: what the batches are for.
+        codecs: by topic, how its batches are compressed, if not as the producer's others.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, codecs: Mapping[str, str] = {}) -> None:
         self._producer = producer
+        self._codecs = codecs
         self._batches: dict[tuple[str, int], list[Any]] = {}
 
     def pack(self, outputs: Mapping[tuple[str, int], Sequence[Output]]) -> None:
@@ -66,19 +66,23 @@ class Packer:
     def _append(self, where: tuple[str, int], records: Iterable[Output]) -> None:
         batches = self._batches.get(where)
         if batches is None:
-            batches = self._batches[where] = [self._producer.create_batch()]
+            batches = self._batches[where] = [self._new_batch(where[0])]
         batch = batches[-1]
         # aiokafka's own append() checks for serializers and closes, at a third of its cost
         append, number = batch._builder.append, batch._relative_offset
         for key, value, headers, timestamp_ms in records:
             if append(number, timestamp_ms, key, value, headers) is None:
                 batch._relative_offset = number
-                batch = self._producer.create_batch()
+                batch = self._new_batch(where[0])
                 batches.append(batch)
                 append, number = batch._builder.append, 0
                 append(0, timestamp_ms, key, value, headers)
             number += 1
         batch._relative_offset = number
+
+    def _new_batch(self, topic: str) -> Any:
+        codec = self._codecs.get(topic)
+        return self._producer.create_batch() if codec is None else batch_of(self._producer, codec)
 
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
