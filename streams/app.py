@@ -7,7 +7,7 @@ from streams.domain.lifetimes import Lifetimes
 from streams.domain.statistics import Windows
 from streams.engine.hosting import StreamApp
 from streams.settings import Settings, is_wildcard, settings_or_exit, url_host
-from streams.topics import DELETE_RETENTION_MS, co_partitioned
+from streams.topics import DELETE_RETENTION_MS, co_partitioned, outputs
 
 __all__ = ["MODULES", "app", "grace_ms", "lanes", "lifetimes", "settings", "thresholds", "windows"]
 
@@ -41,6 +41,7 @@ def build(settings: Settings) -> StreamApp:
         unit_records=settings.unit_records,
         idle_s=settings.idle_wait_s,
         delete_retention_ms=DELETE_RETENTION_MS,
+        codecs=dict.fromkeys(outputs(settings.topic_prefix), settings.compression),
         autodiscover=list(MODULES),
         broker=settings.broker_url,
         datadir=str(settings.data_dir),

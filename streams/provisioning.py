@@ -1,10 +1,10 @@
-"""`python -m streams topics`: what the topics are, and making them."""
+"""`python -m streams topics`: what the topics are, making and correcting them."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -12,27 +12,43 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics, missing_topics
+from streams.kafka.topics import (
+    FoundTopic,
+    PartitionMismatch,
+    TopicsRefused,
+    alter_topics,
+    bootstrap_servers,
+    create_topics,
+    found_topics,
+    missing_topics,
+)
 from streams.settings import InvalidSetting, Settings, refuse, variables_help
 from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
+from streams.verification import Deviation, corrections, deviations, unverified
 
 __all__ = ["require_topics", "topics"]
 
 T = TypeVar("T")
 
+CORRECT = "python -m streams topics --correct"
+
 
 @click.command("topics", epilog=variables_help())
 @click.option("--create", is_flag=True, help="Make those that are not there yet.")
-def topics(create: bool) -> None:
-    """List the topics of the environment's settings; with --create, make them."""
+@click.option("--correct", is_flag=True, help="Alter settings that differ from what a worker needs.")
+def topics(create: bool, correct: bool) -> None:
+    """List the topics of the environment's settings; with --create, make them; with --correct, alter them."""
     try:
         settings = Settings.from_env()
     except InvalidSetting as error:
         raise click.ClickException(str(error)) from error
     if create:
-        inputs_and_outputs = placed(settings.topic_prefix, settings.partitions)
-        made = _made([*inputs_and_outputs, *changelogs(settings.app_id, settings.partitions)], settings)
+        made = _made(_all_topics(settings), settings)
         print(f"made {', '.join(made)}" if made else "all topics were there")
+    if correct:
+        _correct(settings)
+    if create or correct:
+        _require_settings(settings)
         return
     table = Table("topic", "key", "value", "holds")
     for topic in CATALOGUE:
@@ -42,11 +58,76 @@ def topics(create: bool) -> None:
 
 def require_topics(settings: Settings) -> None:
     """Exit with a message when the topics are not as a worker needs them; make its changelogs."""
-    specs = placed(settings.topic_prefix, settings.partitions)
-    missing = _asked(missing_topics(settings.broker_url, specs), settings)
-    if missing:
-        refuse(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
-    _made(changelogs(settings.app_id, settings.partitions), settings)
+    tables = changelogs(settings.app_id, settings.partitions)
+    missing = _asked(missing_topics(settings.broker_url, _all_topics(settings)), settings)
+    absent = [name for name in missing if name not in {table.name for table in tables}]
+    if absent:
+        refuse(
+            f"no topics {', '.join(absent)}: make them with python -m streams topics --create (or allow this "
+            "user to describe them)"
+        )
+    _made(tables, settings)
+    _require_settings(settings)
+
+
+def _all_topics(settings: Settings) -> list[PlacedTopic]:
+    return [
+        *placed(settings.topic_prefix, settings.partitions),
+        *changelogs(settings.app_id, settings.partitions),
+    ]
+
+
+def _require_settings(settings: Settings) -> None:
+    """Exit with a message if a topic's settings break a guarantee; warn of what weakens one."""
+    specs, found = _all_topics(settings), _found(settings)
+    deviating = deviations(specs, found, settings.replication)
+    if hidden := unverified(specs, found):
+        print(
+            f"warning: the settings of {', '.join(hidden)} could not be verified: this user needs "
+            "the operation DescribeConfigs on them",
+            file=sys.stderr,
+        )
+    breaking = [deviation for deviation in deviating if deviation.breaks]
+    weakening = [deviation for deviation in deviating if not deviation.breaks]
+    if weakening:
+        print(
+            _told("warning: settings of topics weaken what is guaranteed", weakening, settings),
+            file=sys.stderr,
+        )
+    if breaking:
+        refuse(_told("settings of topics break what is guaranteed", breaking, settings))
+
+
+def _told(headline: str, deviating: Sequence[Deviation], settings: Settings) -> str:
+    lines = [f"{headline}:", *(f"  {deviation}" for deviation in deviating)]
+    if changes := corrections(deviating):
+        lines += [f"{CORRECT} corrects them, or whoever may alter the topics:", *_commands(changes, settings)]
+    return "\n".join(lines)
+
+
+def _commands(changes: Mapping[str, Mapping[str, str]], settings: Settings) -> list[str]:
+    """Return the commands of Kafka's own tool that make the changes."""
+    servers = ",".join(bootstrap_servers(settings.broker_url))
+    return [
+        f"  kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {topic} "
+        f"--add-config {','.join(f'{name}={value}' for name, value in values.items())}"
+        for topic, values in changes.items()
+    ]
+
+
+def _correct(settings: Settings) -> None:
+    changes = corrections(deviations(_all_topics(settings), _found(settings), settings.replication))
+    if changes:
+        _asked(alter_topics(settings.broker_url, changes), settings)
+    for topic, values in changes.items():
+        print(f"{topic}: set {', '.join(f'{name}={value}' for name, value in values.items())}")
+    if not changes:
+        print("no setting had to be altered")
+
+
+def _found(settings: Settings) -> dict[str, FoundTopic]:
+    names = {topic.name for topic in _all_topics(settings)}
+    return _asked(found_topics(settings.broker_url, names), settings)
 
 
 def _made(specs: list[PlacedTopic], settings: Settings) -> list[str]:

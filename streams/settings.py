@@ -156,6 +156,7 @@ VARIABLES: tuple[Variable, ...] = (
         "how long a partition waits for records of one input that the broker has while another input has "
         "records, so that they are applied in the order of their timestamps; 0s: not at all",
     ),
+    Variable("TRACKER_COMPRESSION", "zstd", "codec of the output topics: zstd, lz4, snappy, gzip or none"),
 )
 
 #: Read by tests and by the embedded broker only.
@@ -396,6 +397,7 @@ class Settings:
     sweep_interval_s: float
     unit_records: int
     idle_wait_s: float
+    compression: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -451,6 +453,7 @@ class Settings:
             sweep_interval_s=read("TRACKER_SWEEP_INTERVAL", _between(0.1, DAY_S)),
             unit_records=read("TRACKER_UNIT_RECORDS", _whole(1, 100_000)),
             idle_wait_s=read("TRACKER_IDLE_WAIT", _between(0, 60)),
+            compression=read("TRACKER_COMPRESSION", _one_of("zstd", "lz4", "snappy", "gzip", "none")),
         )
         if settings.web_port + settings.processes - 1 > LAST_PORT:
             raise InvalidSetting(

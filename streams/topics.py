@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from streams.domain.webhooks import Attempted
 from streams.messages import Event, StatsRow, StatusCallback, Stream, TrackRequest
 
 __all__ = [
     "CATALOGUE",
+    "DEAD_LETTER_BYTES",
     "DELETE_RETENTION_MS",
     "TABLES",
     "Names",
     "PlacedTopic",
+    "Role",
     "TopicSpec",
     "changelogs",
     "co_partitioned",
     "names",
+    "outputs",
     "placed",
 ]
 
@@ -27,6 +30,11 @@ INPUT_BYTES: Final = 16 * 1024 * 1024
 #: How long a changelog keeps that a row was deleted. A store that was left behind for more than half of it is
 #: rebuilt from the log's start.
 DELETE_RETENTION_MS: Final = 7 * DAY_MS
+#: Room for the headers that a dead letter has beside those of its original.
+DEAD_LETTER_BYTES: Final = 1024 * 1024
+
+Role = Literal["input", "output", "dead letters", "changelog"]
+"""What a worker does with a topic: which of its settings matter follows from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class TopicSpec:
         holds: what it holds, in one line.
         config: the broker's settings for it.
         co_partitioned: whether lanes read it: all such topics have the same partitions, assigned together.
+        role: what a worker does with it.
     """
 
     name: str
@@ -48,6 +57,7 @@ class TopicSpec:
     holds: str
     config: Mapping[str, str]
     co_partitioned: bool = False
+    role: Role = "output"
 
 
 class PlacedTopic(NamedTuple):
@@ -56,6 +66,7 @@ class PlacedTopic(NamedTuple):
     name: str
     partitions: int
     config: Mapping[str, str]
+    role: Role
 
 
 class Names(NamedTuple):
@@ -79,6 +90,7 @@ def _kept(days: int, largest_bytes: int) -> Mapping[str, str]:
         "cleanup.policy": "delete",
         "retention.ms": str(days * DAY_MS),
         "max.message.bytes": str(largest_bytes),
+        "message.timestamp.type": "CreateTime",
     }
 
 
@@ -90,6 +102,7 @@ CATALOGUE: Final = (
         "requests to track, stop or erase a message",
         _kept(7, INPUT_BYTES),
         co_partitioned=True,
+        role="input",
     ),
     TopicSpec(
         "statuses",
@@ -98,6 +111,7 @@ CATALOGUE: Final = (
         "what providers and others say about a message",
         _kept(7, INPUT_BYTES),
         co_partitioned=True,
+        role="input",
     ),
     TopicSpec(
         "events",
@@ -111,8 +125,8 @@ CATALOGUE: Final = (
         "of the original",
         bytes,
         "input records that cannot be read, untouched, with headers that say why",
-        # room for the headers that a record of the greatest size gets
-        _kept(30, INPUT_BYTES + 1024 * 1024),
+        _kept(30, INPUT_BYTES + DEAD_LETTER_BYTES),
+        role="dead letters",
     ),
     TopicSpec(
         "stats",
@@ -128,6 +142,7 @@ CATALOGUE: Final = (
         "between workers: what came of the attempts to deliver webhooks",
         _kept(7, INPUT_BYTES),
         co_partitioned=True,
+        role="input",
     ),
 )
 
@@ -140,6 +155,11 @@ def names(prefix: str) -> Names:
 def co_partitioned(prefix: str) -> tuple[str, ...]:
     """Return the full names of the topics that lanes read."""
     return tuple(prefix + topic.name for topic in CATALOGUE if topic.co_partitioned)
+
+
+def outputs(prefix: str) -> tuple[str, ...]:
+    """Return the full names of the topics that others read."""
+    return tuple(prefix + topic.name for topic in CATALOGUE if topic.role in ("output", "dead letters"))
 
 
 TABLES: Final = (
@@ -171,9 +191,9 @@ def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
         # the age of a store is judged by these timestamps, so they are of the brokers' clocks
         "message.timestamp.type": "LogAppendTime",
     }
-    return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config) for table in TABLES]
+    return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config, "changelog") for table in TABLES]
 
 
 def placed(prefix: str, partitions: int) -> list[PlacedTopic]:
     """Return all topics as they are created."""
-    return [PlacedTopic(prefix + topic.name, partitions, topic.config) for topic in CATALOGUE]
+    return [PlacedTopic(prefix + topic.name, partitions, topic.config, topic.role) for topic in CATALOGUE]

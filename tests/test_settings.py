@@ -53,6 +53,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("TRACKER_SESSION_TIMEOUT", "1h", "from 1s to 300s"),
         ("TRACKER_STANDBYS", "-1", "from 0 to 8"),
         ("TRACKER_UNIT_RECORDS", "1.5", "from 1 to 100000"),
+        ("TRACKER_COMPRESSION", "brotli", "zstd, lz4, snappy, gzip, none"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_how_to_mend_it(variable: str, text: str, mending: str) -> None:

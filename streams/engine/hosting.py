@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import faust
@@ -15,7 +15,9 @@ from faust.transport.drivers.aiokafka import server_list
 from streams.engine.lanes import Lanes
 from streams.engine.mirror import Mirror
 from streams.engine.producing import PRODUCE_S, Producer
+from streams.engine.reachability import Reachability
 from streams.engine.reading import Listings, Rows, TableSnapshot
+from streams.engine.repetitions import limit_repetitions
 from streams.engine.schema import BatchSchema
 from streams.engine.table import Table
 from streams.engine.transport import Transport
@@ -43,6 +45,7 @@ class StreamApp(faust.App):
         unit_records: most records of one transaction.
         idle_s: how long a lane waits for records of an input that are on the broker and not here; seconds.
         delete_retention_ms: the changelogs' ``delete.retention.ms``; Kafka's default if it is not given.
+        codecs: by output topic, how its batches are compressed; a name of `compression.CODECS`.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class StreamApp(faust.App):
         unit_records: int,
         idle_s: float = 0.0,
         delete_retention_ms: int = 86_400_000,
+        codecs: Mapping[str, str] = {},
         **options: Any,
     ) -> None:
         super().__init__(
@@ -78,6 +82,8 @@ class StreamApp(faust.App):
             topic_partitions=partitions,
             **options,
         )
+        self.codecs = codecs
+        self.reachability = Reachability()
         self.transport = Transport(self.conf.broker_consumer, self)
         self.lanes = Lanes(self, sources, partitions, unit_records, idle_s)
         self.lanes.closing_s = max(self.lanes.closing_s, self.conf.broker_session_timeout)
@@ -157,7 +163,11 @@ class StreamApp(faust.App):
 
 
 class Worker(faust.Worker):
-    """Faust's worker without the second for which it sleeps when all has stopped."""
+    """Faust's worker: it leaves when all has stopped, and does not repeat lines of its log without end."""
+
+    def _setup_logging(self) -> None:
+        super()._setup_logging()
+        limit_repetitions(logging.root.handlers)
 
     async def _sentinel_task(self) -> None:
         """Leave: nothing is under way any more."""
@@ -212,6 +222,9 @@ class TableReader:
             return False, f"transactional ids are being opened: {sorted(opening)}"
         if app.rebalancing:
             return False, "the group is rebalancing"
+        silence_s = app.reachability.silence_s()
+        if silence_s > app.conf.broker_session_timeout:
+            return False, f"the broker has not answered for {silence_s:.0f} s"
         if not app.lanes.is_open:
             return False, "tables are being recovered from their changelogs"
         if troubles := app.lanes.troubles():

@@ -7,21 +7,19 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.codec import zstd_encode
 from aiokafka.errors import KafkaError, ProducerFenced
-from aiokafka.record._crecords import default_records
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsistencyError
 from faust.transport.consumer import TransactionManager
 from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
 
+from streams.engine.compression import batch_of
 from streams.engine.failpoints import passed
 from streams.engine.formats import Write
 from streams.engine.units import NO_HEADERS, Output, Unit
@@ -38,10 +36,6 @@ __all__ = [
     "acknowledged",
     "commit",
 ]
-
-# Trap 19, the rest of it: level 1 takes two thirds of the time of aiokafka's level 3 on our records and
-# makes them no larger; there is no setting for it
-default_records.zstd_encode = partial(zstd_encode, level=1)
 
 #: Bytes of one record batch; a single larger record still gets a batch of its own.
 BATCH_BYTES = 900_000
@@ -123,11 +117,19 @@ class Packer:
     """Packs the outputs of one unit of work into as few record batches as they fit in.
 
     Args:
+        producer: what the batches are for.
+        codecs: by topic, how its batches are compressed, if not as the producer's others.
         timestamp_ms: of the records that have none of their own; now if it is not given.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, timestamp_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        codecs: Mapping[str, str] = {},
+        timestamp_ms: int | None = None,
+    ) -> None:
         self._producer = producer
+        self._codecs = codecs
         #: The timestamp of records that have none; now if none is given.
         self.timestamp_ms = round(time.time() * 1000) if timestamp_ms is None else timestamp_ms
         self._batches: dict[tuple[str, int], list[Any]] = {}
@@ -144,7 +146,7 @@ class Packer:
     def _append(self, where: tuple[str, int], records: Iterable[Output]) -> None:
         batches = self._batches.get(where)
         if batches is None:
-            batches = self._batches[where] = [self._producer.create_batch()]
+            batches = self._batches[where] = [self._new_batch(where[0])]
         batch = batches[-1]
         # aiokafka's own append() checks for serializers and closes, at a third of its cost
         append, number, now_ms = batch._builder.append, batch._relative_offset, self.timestamp_ms
@@ -152,7 +154,7 @@ class Packer:
             timestamp_ms = now_ms if given_ms is None else given_ms
             if append(number, timestamp_ms, key, value, headers) is None:
                 batch._relative_offset = number
-                batch = self._producer.create_batch()
+                batch = self._new_batch(where[0])
                 batches.append(batch)
                 append, number = batch._builder.append, 0
                 append(0, timestamp_ms, key, value, headers)
@@ -172,6 +174,10 @@ class Packer:
             if max(batch.size() for batch in self._batches[topic, unit.partition]) > VALUE_BYTES:
                 key, size = max(((key, len(value or b"")) for key, value, *_ in writes), key=itemgetter(1))
                 raise ValueTooLarge(table.name, key, size)
+
+    def _new_batch(self, topic: str) -> Any:
+        codec = self._codecs.get(topic)
+        return self._producer.create_batch() if codec is None else batch_of(self._producer, codec)
 
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""

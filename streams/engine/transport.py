@@ -58,7 +58,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         aiokafka asks a broker for nothing while any partition's records lie unread for less than this.
         """
         await super().on_start()
-        self._ensure_consumer()._fetcher._prefetch_backoff = 0.0
+        consumer = self._ensure_consumer()
+        consumer._fetcher._prefetch_backoff = 0.0
+        self.app.reachability.observe(consumer._coordinator)  # type: ignore[attr-defined]
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -133,6 +135,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self._covered.clear()
         self.lagging = frozenset(assigned)
         self.stable_ends = {}
+        # heartbeats of this generation begin now
+        self.app.reachability.answered()  # type: ignore[attr-defined]
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_thread_stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.topics import CATALOGUE, co_partitioned, names
+from streams.topics import CATALOGUE, co_partitioned, names, outputs
 
 
 def test_each_topic_has_a_full_name() -> None:
@@ -20,6 +20,11 @@ def test_each_topic_has_a_full_name() -> None:
 def test_lanes_read_the_inputs() -> None:
     """Only these are assigned together."""
     assert co_partitioned("a.") == ("a.requests", "a.statuses", "a.webhooks")
+
+
+def test_others_read_the_outputs() -> None:
+    """These are compressed with a codec that consumers choose."""
+    assert outputs("a.") == ("a.events", "a.dead-letters", "a.stats")
 
 
 def test_a_dead_letter_has_room_for_any_input() -> None:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.kafka
 def topic(name, partitions=2, **config):
     return SimpleNamespace(
         name=name,
+        role="input",
         partitions=partitions,
         config={key.replace("_", "."): value for key, value in config.items()},
     )
