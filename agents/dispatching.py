@@ -15,7 +15,7 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -70,6 +70,10 @@ AGAIN_MS: Final = 1_000
 LOOK_S: Final = 0.25
 GATHER_S: Final = 0.015
 """How long what is due is gathered until it is sent."""
+
+RETRY_S: Final = 1.0
+LONGEST_RETRY_S: Final = 30.0
+"""The first pause before outcomes are produced again, and the longest; each is twice the one before."""
 
 TELL_S: Final = 0.05
 """How long what came of attempts is gathered until it is produced; only what waits behind it notices."""
@@ -457,6 +461,8 @@ class Dispatcher:
         Args:
             key: of a queue of the place; all of them are of one endpoint.
         """
+        if len(self._unsaid.get(place[0], ())) >= MOST_UNDER_WAY:
+            return 0  # the place is looked at again when these outcomes are produced
         endpoint_id, _ = queue_names(key)
         endpoint = self.routing.endpoints.get(endpoint_id)
         rate = None
@@ -629,32 +635,57 @@ class Dispatcher:
             self.post.end()
 
     async def _say_all(self, partition: int) -> None:
-        while waiting := self._unsaid[partition]:
+        """Produce the outcomes of a partition, in batches, until none is left.
+
+        What cannot be produced stays and is produced again after a pause: a receiver must not get a webhook
+        once more because the broker has a problem. Only if the partition has gone is it given up; its new
+        holder reads from the tables what is still to be sent.
+        """
+        waiting, failures = self._unsaid[partition], 0
+        while waiting:
             await self._moment_to_tell()
             # they wait until they are told: partitions may change meanwhile
             flights = waiting.copy()
-            records = [
-                (flight.said.message_id.encode(), encode(flight.said))
-                for flight in flights
-                if flight.said is not None
-            ]
-            try:
-                offset = await self.worker.produce(partition, records)
-            except Exception as error:
-                # whatever it was, the queues are as they were and can be sent again
-                log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
+            offset = await self._produced(partition, flights)
+            if offset is not None:
+                failures = 0
+                self._told(partition, flights, offset)
+            elif partition in self.worker.held:
+                await self.pause(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
+                failures = min(failures + 1, 10)
+            else:
                 for flight in flights:
                     self._again(flight)
-            else:
-                is_applied = self.worker.stand(partition) > offset
-                for flight in flights:
-                    flight.offset = offset
-                    # how it stands may have been heard before partitions changed, and been forgotten then
-                    flight.is_noted |= is_applied
-                if is_applied:
-                    self._free(partition, flights)
-            del waiting[: len(flights)]
+                del waiting[: len(flights)]
         del self._unsaid[partition]
+
+    async def _produced(self, partition: int, flights: Sequence[Flight]) -> int | None:
+        """Produce outcomes and return the offset of the last one; None if that failed."""
+        records = [
+            (flight.said.message_id.encode(), encode(flight.said))
+            for flight in flights
+            if flight.said is not None
+        ]
+        try:
+            return await self.worker.produce(partition, records)
+        except Exception as error:
+            log.warning("the outcomes of %d webhooks could not be produced: %r", len(flights), error)
+            return None
+
+    def _told(self, partition: int, flights: Sequence[Flight], offset: int) -> None:
+        """Take note of the offset up to which outcomes lie in the log."""
+        waiting, is_applied = self._unsaid[partition], self.worker.stand(partition) > offset
+        was_full = len(waiting) >= MOST_UNDER_WAY
+        del waiting[: len(flights)]
+        for flight in flights:
+            flight.offset = offset
+            # how it stands may have been heard before partitions changed, and been forgotten then
+            flight.is_noted |= is_applied
+        if is_applied:
+            self._free(partition, flights)
+        if was_full:
+            self._dirty |= dict.fromkeys(place for place in self._places if place[0] == partition)
+            self._woken.set()
 
     async def _moment_to_tell(self) -> None:
         """Wait until it is time to produce: the same time for all partitions, so that one request has all."""
