@@ -15,7 +15,7 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -25,6 +25,8 @@ from streams.domain.endpoints import MOST_TIMEOUT_MS, Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
 from streams.domain.webhooks import (
+    MOST_PAUSE_MS,
+    MOST_TIME_MS,
     OWN,
     Abandon,
     Attempted,
@@ -193,7 +195,7 @@ class Flight:
     Attributes:
         begun_at: when it was handed over, ms.
         offset: where that lies; None: nowhere yet.
-        is_noted: whether the queue was said to be due meanwhile.
+        waits: whether something waits in the queue, as far as was heard since; None: nothing was heard.
     """
 
     partition: int
@@ -202,7 +204,7 @@ class Flight:
     said: Attempted | Abandon | None = None
     begun_at: int = 0
     offset: int | None = None
-    is_noted: bool = False
+    waits: bool | None = None
 
 
 @dataclass
@@ -230,8 +232,8 @@ class Dispatcher:
     _held: frozenset[int] = frozenset()
     _generation: int = 0
     _wakes: list[tuple[int, Place]] = field(default_factory=list)
-    # what is sent again though nobody says so, and when, ms; in order
-    _agains: deque[tuple[int, Flight]] = field(default_factory=deque)
+    # by the pause before it, ms: what is looked at again though nobody says so, and when, ms; in order
+    _agains: dict[int, deque[tuple[int, Flight]]] = field(default_factory=lambda: defaultdict(deque))
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
     # what the worker was asked, by number, and who wants to hear the answer
@@ -270,7 +272,6 @@ class Dispatcher:
 
     def note(self, partition: int, due: Iterable[Due]) -> None:
         """Take how queues of a partition stand now."""
-        self._release(partition)
         known, busy = self._known, self._busy[partition]
         for (group, key), standing in due:
             queue, told = standing or (None, None)
@@ -278,17 +279,19 @@ class Dispatcher:
                 known.pop((partition, key), None)
             else:
                 known[partition, key] = queue, told
-            if queue is not None:
-                self._take(partition, group, key, queue, busy)
+            if key in busy:
+                # it is looked at when its flight has ended
+                busy[key].waits = queue is not None
+            elif queue is not None:
+                self._take(partition, group, key, queue)
+        self._release(partition)
         while len(known) > MOST_KNOWN:
             known.popitem(last=False)
         self._woken.set()
 
-    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, busy: Container[bytes]) -> None:
+    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue) -> None:
         """Take how a queue stands in which something waits."""
-        if key in busy:
-            self._is_due(partition, group, key)
-        elif queue.is_fresh:
+        if queue.is_fresh:
             self._place(partition, group).is_fresh(key, queue)
             self._dirty[partition, group] = None
         else:
@@ -355,10 +358,11 @@ class Dispatcher:
                 waiting.wakes_at = None
                 self._dirty[place] = None
         # none can be further away, unless the clock was
-        while self._agains and not now < self._agains[0][0] <= now + AGAIN_MS:
-            _, flight = self._agains.popleft()
-            if flight.partition in self._held:
-                self._is_due(flight.partition, flight.group, flight.key)
+        for pause, agains in self._agains.items():
+            while agains and not now < agains[0][0] <= now + pause:
+                _, flight = agains.popleft()
+                if flight.partition in self._held:
+                    self._is_due(flight.partition, flight.group, flight.key)
 
     def _end_who_hangs(self, now: int) -> None:
         """Have a sender ended that does not say what came of its jobs; what it had is sent again."""
@@ -398,6 +402,8 @@ class Dispatcher:
             # what is under way since before is known by its flight, be it made or to be told
             for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
+                    # what was heard of the queue may not be so any more
+                    flight.waits = True
                     self._busy[partition][flight.key] = flight
             self._ask(Groups(0, partition), partial(self._begin, partition))
         self._held = held
@@ -423,7 +429,6 @@ class Dispatcher:
         while keys or self._refill(place, waiting, now):
             key = keys[0]
             if key in busy:
-                busy[key].is_noted = True
                 keys.popleft()
                 continue
             if room is None:
@@ -610,12 +615,12 @@ class Dispatcher:
                     self._dirty[partition, group] = None
         self._woken.set()
 
-    def _again(self, flight: Flight) -> None:
-        """Let a queue be sent again soon, for what came of it is not known."""
+    def _again(self, flight: Flight, after_ms: int = AGAIN_MS) -> None:
+        """Look at a queue again after a pause, for how it stands is not known."""
         busy = self._busy[flight.partition]
         if busy.get(flight.key) is flight:
             del busy[flight.key]
-        self._agains.append((self.now() + AGAIN_MS, flight))
+        self._agains[after_ms].append((self.now() + after_ms, flight))
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
         """Have produced what came of attempts; one batch after the other, or they would push each other."""
@@ -679,8 +684,6 @@ class Dispatcher:
         del waiting[: len(flights)]
         for flight in flights:
             flight.offset = offset
-            # how it stands may have been heard before partitions changed, and been forgotten then
-            flight.is_noted |= is_applied
         if is_applied:
             self._free(partition, flights)
         if was_full:
@@ -701,18 +704,32 @@ class Dispatcher:
             self._free(partition, [f for f in flights if f.offset is not None and f.offset < stand])
 
     def _free(self, partition: int, flights: Iterable[Flight]) -> None:
-        """Let queues be sent that were under way, if they are due again."""
+        """Let queues be sent whose outcomes the lane has passed, if they are due again.
+
+        An outcome that the lane buried changes no queue, so nothing is heard of it. The queue is read after a
+        long pause: not at once, for the next outcome is probably buried as well.
+        """
         busy = self._busy[partition]
         for flight in flights:
             if busy.get(flight.key) is not flight:
                 continue
             del busy[flight.key]
-            if flight.is_noted:
+            if flight.waits:
                 self._is_due(partition, flight.group, flight.key)
                 self._woken.set()
+            elif flight.waits is None:
+                self._again(flight, LONGEST_PAUSE_MS)
 
 
 def _fill(said: Attempted, result: Done) -> None:
-    said.started_at, said.duration = result.started_at, result.duration_ms
+    """Complete an outcome within the limits of its type, for a lane buries what is beyond them."""
+    said.started_at = _within(MOST_TIME_MS, result.started_at)
+    said.duration = _within(MOST_PAUSE_MS, result.duration_ms)
     said.status, said.trouble = result.status, result.trouble
-    said.body, said.retry_after = result.body, result.retry_after_ms
+    said.body = result.body
+    asked_ms = result.retry_after_ms
+    said.retry_after = None if asked_ms is None else _within(MOST_PAUSE_MS, asked_ms)
+
+
+def _within(most: int, ms: int) -> int:
+    return max(-most, min(ms, most))

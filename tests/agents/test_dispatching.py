@@ -17,6 +17,7 @@ from agents.dispatching import (
     BUSY_GATHER_S,
     BUSY_TELL_S,
     HUNG_MS,
+    LONGEST_PAUSE_MS,
     MOST_AT_ONCE,
     MOST_IDLE,
     MOST_KNOWN,
@@ -31,7 +32,7 @@ from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
 from streams.domain.webhooks import Attempted, group_of
 from streams.engine.units import Output
-from streams.messages import encode
+from streams.messages import encode, read_said
 from streams.webhooks.jobs import Done, Job
 from streams.webhooks.pipe import LENGTH_BYTES, TIDINGS, Said, Tidings
 from tests.web.workers import Data, MemoryReader
@@ -716,6 +717,38 @@ async def test_no_attempts_begin_while_too_many_outcomes_are_not_produced(
         await world.answer()
 
     assert len(set(world.sent)) == len(world.sent) == 61
+
+
+async def test_a_queue_of_which_nothing_is_heard_is_read_after_a_long_pause() -> None:
+    """Its outcome was buried: the queue must be neither forgotten nor sent again and again."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    for _ in range(3):
+        assert world.step() == ["ep_a statuses-0-0-0"]
+        await world.answer()
+        ((partition, records),) = world.produced
+        world.produced.clear()
+        world.stands[partition] += len(records)
+        assert [world.step(60_000) for _ in range(60)] == [[]] * 60
+        world.now += 60_000
+    world.step()
+    await world.answer()
+    world.apply()
+
+    assert world.step(2 * LONGEST_PAUSE_MS) == []
+
+
+@pytest.mark.parametrize("asked", [-(2**70), 2**70])
+async def test_an_outcome_is_within_the_limits_of_its_type(asked: int) -> None:
+    """Whatever a receiver asks for, and whatever the clocks of the sender say."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.dispatcher.done([Done(job.number, asked, asked, 503, None, "", asked) for job in world.jobs])
+    await world.settle()
+    ((_, ((_, value, _, _),)),) = world.produced
+
+    assert isinstance(read_said(value), Attempted)
 
 
 async def test_what_waits_is_sent_as_it_is_when_it_is_sent() -> None:
