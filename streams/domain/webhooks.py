@@ -188,8 +188,8 @@ class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag=
     made_at: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     started_at: Time
     duration: Pause
-    random: float
-    status: int | None = None
+    random: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
     trouble: Trouble | None = None
     body: str = ""
     retry_after: Pause | None = None
