@@ -9,7 +9,7 @@ Pure but for the unit of work that is written to; knows no Faust.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -34,6 +34,13 @@ __all__ = ["MOST_ENTRIES", "Counting"]
 
 MOST_ENTRIES: Final = 5_000
 """Changes of a minute and group that may be pending; who asks reads each of them once."""
+
+MOST_ROW_BYTES: Final = 1 << 20
+"""Of the changes of a unit that may be pending; more are added to the cells at once."""
+
+MOST_ROW_KEYS: Final = 1_000
+MOST_KEYS_BYTES: Final = 256 << 10
+"""Of cells that changed, in one row: a broker refuses a record that is too large."""
 
 MOST_LET_GO: Final = 5_000
 """Cells that a unit deletes."""
@@ -69,9 +76,11 @@ class Counting(NamedTuple):
         pending_entries = head.entries + entries
         if not tally.time and pending_entries <= self.most_entries and end - head.first <= MOST_ROWS:
             row = Pending(first=head.end, end=end, entries=entries, changes=list(changes.items()))
-            pending.put(pending_row(head.end), row)
-            pending.put(HEAD, replace(head, end=end, entries=pending_entries))
-            return
+            # names come from producers, so how large a change is depends on them
+            if len(self.pending_stats.format.encode(row)) <= MOST_ROW_BYTES:
+                pending.put(pending_row(head.end), row)
+                pending.put(HEAD, replace(head, end=end, entries=pending_entries))
+                return
         before, rows = head.time, pending_rows(head)
         if tally.time > before:
             head.time, head.held = tally.time, head.held.later(self.windows.held(tally.time))
@@ -84,9 +93,10 @@ class Counting(NamedTuple):
         if tally.time:
             yield from self.publishing.tell(self.period_stats, pending, changed, before, head, unit)
             yield from self._let_go(head, unit)
-        elif changed:
-            pending.put(untold_row(head.untold_end), Pending(cells=list(changed)))
-            head.untold_end += 1
+        else:
+            for keys in _rows_of(changed):
+                pending.put(untold_row(head.untold_end), Pending(cells=keys))
+                head.untold_end += 1
         pending.put(HEAD, head)
 
     def _fold(self, changes: Changes, held: Held, changed: dict[bytes, None], unit: Unit) -> Iterator[None]:
@@ -117,6 +127,20 @@ class Counting(NamedTuple):
                 yield
         if left:
             head.gone = head.held
+
+
+def _rows_of(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield keys of cells row by row, within the limits of a row."""
+    row: list[bytes] = []
+    size = 0
+    for key in keys:
+        if row and (len(row) >= MOST_ROW_KEYS or size + len(key) > MOST_KEYS_BYTES):
+            yield row
+            row, size = [], 0
+        row.append(key)
+        size += len(key)
+    if row:
+        yield row
 
 
 def _gather(changes: Changes, pending: View[Pending], keys: list[bytes]) -> Iterator[None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 from streams.domain.statistics import CREATED_THEN, DAY, HOUR, MINUTE, Key, Windows
 from tables.formats import HEAD, PENDING_STATS
 from tests.agents.flowing import COUNTING, NOON, TABLES, Partition, Record, record, status
@@ -85,3 +88,54 @@ def test_cells_go_so_many_at_a_time() -> None:
     partition.ask(tick(NOON + 100 * DAY_MS)).ask(tick(NOON + 100 * DAY_MS))
 
     assert starts(partition).keys() == {DAY, b"a"}
+
+
+NAMES = ("tenant", "channel", "provider", "templateId")
+
+
+def long_names(count: int, first: int = 0, names: Sequence[str] = NAMES) -> list[Record]:
+    """Statuses that each are of a group of their own, with the longest names there can be."""
+
+    def name(kind: str, number: int) -> str:
+        # of four bytes each, and hard to compress
+        chance = random.Random(f"{kind} {number}")
+        return f"{number:06d}" + "".join(chr(chance.randrange(0x20000, 0x2A000)) for _ in range(250))
+
+    return [
+        status(
+            "FAILED",
+            f"m-{first + number}",
+            timestamp=NOON,
+            **{kind: name(kind, first + number) for kind in names},
+        )
+        for number in range(count)
+    ]
+
+
+def test_no_row_is_larger_than_a_broker_takes() -> None:
+    """Whatever names producers choose; nothing is lost by it, and each changed cell is told of once."""
+    partition = Partition()
+    partition.say(*long_names(600))
+    partition.say(*long_names(10, 600))
+    partition.say(*(status("SENT", f"n-{n}", timestamp=NOON, provider=f"p-{n}") for n in range(3_000)))
+
+    rows = partition.stored["pending_stats"]
+    assert max(map(len, rows.values())) <= 1 << 20
+    assert max(len(PENDING_STATS.decode(row).cells) for row in rows.values()) <= 1_000
+    assert partition.totals().total_messages == 3_610
+    for n in range(10):
+        partition.ask(tick(NOON + n))
+    told = [(row.json["granularity"], row.json["provider"]) for row in partition.outputs["delivery.stats"]]
+    assert len(told) == len(set(told)) == 2 * 3_610
+
+
+def test_what_is_added_up_at_once_counts_like_what_waits() -> None:
+    """The same cells, be the changes too large to wait or not."""
+    said = long_names(500, names=("tenant", "channel", "templateId"))
+    at_once, waits = Partition().say(*said), Partition()
+    for at in range(0, len(said), 100):
+        waits.say(*said[at : at + 100])
+
+    assert at_once.cells() == waits.cells()
+    heads = [PENDING_STATS.decode(part.stored["pending_stats"][HEAD]) for part in (at_once, waits)]
+    assert [head.end - head.first for head in heads] == [0, 5]
