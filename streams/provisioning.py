@@ -14,7 +14,7 @@ from rich.table import Table
 
 from streams.kafka.topics import PartitionMismatch, TopicsRefused, create_topics, missing_topics
 from streams.settings import InvalidSetting, Settings, variables_help
-from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
+from streams.topics import CATALOGUE, PlacedTopic, changelogs, clock_topic, placed
 
 __all__ = ["require_data_dir", "require_topics", "topics"]
 
@@ -31,7 +31,7 @@ def topics(create: bool) -> None:
         raise click.ClickException(str(error)) from error
     if create:
         inputs_and_outputs = placed(settings.topic_prefix, settings.partitions)
-        made = _made([*inputs_and_outputs, *changelogs(settings.app_id, settings.partitions)], settings)
+        made = _made([*inputs_and_outputs, *_of_workers(settings)], settings)
         print(f"made {', '.join(made)}" if made else "all topics were there")
         return
     table = Table("topic", "key", "value", "holds")
@@ -41,12 +41,17 @@ def topics(create: bool) -> None:
 
 
 def require_topics(settings: Settings) -> None:
-    """Exit with a message when the topics are not as a worker needs them; make its changelogs."""
+    """Exit with a message when the topics are not as a worker needs them; make those of its own."""
     specs = placed(settings.topic_prefix, settings.partitions)
     missing = _asked(missing_topics(settings.broker_url, specs), settings)
     if missing:
         sys.exit(f"no topics {', '.join(missing)}: make them with python -m streams topics --create")
-    _made(changelogs(settings.app_id, settings.partitions), settings)
+    _made(_of_workers(settings), settings)
+
+
+def _of_workers(settings: Settings) -> list[PlacedTopic]:
+    """Return the topics that only workers use."""
+    return [*changelogs(settings.app_id, settings.partitions), clock_topic(settings.app_id)]
 
 
 def require_data_dir(settings: Settings) -> None:

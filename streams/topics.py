@@ -16,12 +16,14 @@ __all__ = [
     "PlacedTopic",
     "TopicSpec",
     "changelogs",
+    "clock_topic",
     "co_partitioned",
     "names",
     "placed",
 ]
 
-DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 INPUT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -165,6 +167,20 @@ def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
         "max.compaction.lag.ms": str(DAY_MS),
     }
     return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config) for table in TABLES]
+
+
+def clock_topic(app_id: str) -> PlacedTopic:
+    """Return the topic that workers learn the broker's time from: it stamps what they write there.
+
+    Made like the changelogs, before a worker joins its group.
+    """
+    config = {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(HOUR_MS),
+        "segment.ms": str(HOUR_MS),
+    }
+    return PlacedTopic(f"{app_id}-clock", 1, config)
 
 
 def placed(prefix: str, partitions: int) -> list[PlacedTopic]:
