@@ -5,8 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from streams.domain.statistics import CREATED_THEN, DAY, HOUR, MINUTE, Key, Windows
-from tables.formats import HEAD, PENDING_STATS
+import pytest
+
+from streams.domain.statistics import (
+    CREATED_THEN,
+    DAY,
+    FULL,
+    HOUR,
+    MINUTE,
+    PROVIDER,
+    WHOLE,
+    Cell,
+    Key,
+    Windows,
+    sum_up,
+    window_key,
+)
+from tables.formats import HEAD, PENDING_STATS, PERIOD_STATS, groups_row
 from tests.agents.flowing import COUNTING, NOON, TABLES, Partition, Record, record, status
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -139,3 +154,52 @@ def test_what_is_added_up_at_once_counts_like_what_waits() -> None:
     assert at_once.cells() == waits.cells()
     heads = [PENDING_STATS.decode(part.stored["pending_stats"][HEAD]) for part in (at_once, waits)]
     assert [head.end - head.first for head in heads] == [0, 5]
+
+
+def grouped(number: int) -> dict[str, str]:
+    """One of so many groups, of as many providers."""
+    return {"provider": f"p-{number}", "templateId": f"t-{number}", "channel": "sms"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_that_a_window_has_no_room_for_count_as_one(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `other`, whenever they come and go; so of each counter the groups add up to the whole."""
+    monkeypatch.setattr("streams.domain.statistics.MOST_GROUPS", 5)
+    chance = random.Random(seed)
+    partition = Partition(
+        tables=TABLES._replace(counting=COUNTING._replace(most_entries=chance.choice([0, 30])))
+    )
+    for number in range(300):
+        message = chance.randrange(60)
+        name = chance.choice(["QUEUED", "SENT", "DELIVERED", "FAILED", "READ"])
+        at = NOON + chance.randrange(3) * 60_000
+        # some messages change their group
+        group = grouped(message % 20 if chance.random() < 0.9 else chance.randrange(20))
+        partition.say(status(name, f"m-{message}", timestamp=at + number, receipt=at + number, **group))
+    partition.ask(tick(NOON + HOUR_MS))
+
+    windows: dict[tuple[bytes, int], dict[bytes, list[Cell]]] = {}
+    for packed, value in partition.stored["period_stats"].items():
+        key, cell = Key.unpack(packed), PERIOD_STATS.decode(value)
+        assert min(cell.counts.values(), default=0) >= 0, (key, cell)
+        windows.setdefault((key.granularity, key.start), {}).setdefault(key.level, []).append(cell)
+    assert len(windows) >= 5
+    for levels in windows.values():
+        (whole,) = levels[WHOLE]
+        for level in (PROVIDER, FULL):
+            assert len(levels[level]) <= 6
+            total = Cell()
+            for cell in levels[level]:
+                sum_up(total, cell)
+            assert {number: n for number, n in total.counts.items() if n} == whole.counts
+
+
+def test_what_says_how_many_groups_a_window_has_goes_with_the_window() -> None:
+    """Those of all time stay."""
+    partition = Partition(tables=OFTEN).say(status("SENT", timestamp=NOON, provider="a"))
+    partition.ask(tick(NOON + 731 * DAY_MS))
+
+    rows = [row for row in partition.stored["pending_stats"] if row.startswith(groups_row(b""))]
+    assert rows == [groups_row(window_key(b"a", level, 0)) for level in (FULL, PROVIDER)]
