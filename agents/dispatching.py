@@ -15,7 +15,7 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -25,6 +25,8 @@ from streams.domain.endpoints import MOST_TIMEOUT_MS, Endpoint
 from streams.domain.retries import verdict_of
 from streams.domain.routing import Routing
 from streams.domain.webhooks import (
+    MOST_PAUSE_MS,
+    MOST_TIME_MS,
     OWN,
     Abandon,
     Attempted,
@@ -70,6 +72,10 @@ AGAIN_MS: Final = 1_000
 LOOK_S: Final = 0.25
 GATHER_S: Final = 0.015
 """How long what is due is gathered until it is sent."""
+
+RETRY_S: Final = 1.0
+LONGEST_RETRY_S: Final = 30.0
+"""The first pause before outcomes are produced again, and the longest; each is twice the one before."""
 
 TELL_S: Final = 0.05
 """How long what came of attempts is gathered until it is produced; only what waits behind it notices."""
@@ -189,7 +195,7 @@ class Flight:
     Attributes:
         begun_at: when it was handed over, ms.
         offset: where that lies; None: nowhere yet.
-        is_noted: whether the queue was said to be due meanwhile.
+        waits: whether something waits in the queue, as far as was heard since; None: nothing was heard.
     """
 
     partition: int
@@ -198,7 +204,7 @@ class Flight:
     said: Attempted | Abandon | None = None
     begun_at: int = 0
     offset: int | None = None
-    is_noted: bool = False
+    waits: bool | None = None
 
 
 @dataclass
@@ -226,8 +232,8 @@ class Dispatcher:
     _held: frozenset[int] = frozenset()
     _generation: int = 0
     _wakes: list[tuple[int, Place]] = field(default_factory=list)
-    # what is sent again though nobody says so, and when, ms; in order
-    _agains: deque[tuple[int, Flight]] = field(default_factory=deque)
+    # by the pause before it, ms: what is looked at again though nobody says so, and when, ms; in order
+    _agains: dict[int, deque[tuple[int, Flight]]] = field(default_factory=lambda: defaultdict(deque))
     _flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: int = 0
     # what the worker was asked, by number, and who wants to hear the answer
@@ -266,7 +272,6 @@ class Dispatcher:
 
     def note(self, partition: int, due: Iterable[Due]) -> None:
         """Take how queues of a partition stand now."""
-        self._release(partition)
         known, busy = self._known, self._busy[partition]
         for (group, key), standing in due:
             queue, told = standing or (None, None)
@@ -274,17 +279,19 @@ class Dispatcher:
                 known.pop((partition, key), None)
             else:
                 known[partition, key] = queue, told
-            if queue is not None:
-                self._take(partition, group, key, queue, busy)
+            if key in busy:
+                # it is looked at when its flight has ended
+                busy[key].waits = queue is not None
+            elif queue is not None:
+                self._take(partition, group, key, queue)
+        self._release(partition)
         while len(known) > MOST_KNOWN:
             known.popitem(last=False)
         self._woken.set()
 
-    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue, busy: Container[bytes]) -> None:
+    def _take(self, partition: int, group: bytes, key: bytes, queue: Queue) -> None:
         """Take how a queue stands in which something waits."""
-        if key in busy:
-            self._is_due(partition, group, key)
-        elif queue.is_fresh:
+        if queue.is_fresh:
             self._place(partition, group).is_fresh(key, queue)
             self._dirty[partition, group] = None
         else:
@@ -351,10 +358,11 @@ class Dispatcher:
                 waiting.wakes_at = None
                 self._dirty[place] = None
         # none can be further away, unless the clock was
-        while self._agains and not now < self._agains[0][0] <= now + AGAIN_MS:
-            _, flight = self._agains.popleft()
-            if flight.partition in self._held:
-                self._is_due(flight.partition, flight.group, flight.key)
+        for pause, agains in self._agains.items():
+            while agains and not now < agains[0][0] <= now + pause:
+                _, flight = agains.popleft()
+                if flight.partition in self._held:
+                    self._is_due(flight.partition, flight.group, flight.key)
 
     def _end_who_hangs(self, now: int) -> None:
         """Have a sender ended that does not say what came of its jobs; what it had is sent again."""
@@ -394,6 +402,8 @@ class Dispatcher:
             # what is under way since before is known by its flight, be it made or to be told
             for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
+                    # what was heard of the queue may not be so any more
+                    flight.waits = True
                     self._busy[partition][flight.key] = flight
             self._ask(Groups(0, partition), partial(self._begin, partition))
         self._held = held
@@ -419,7 +429,6 @@ class Dispatcher:
         while keys or self._refill(place, waiting, now):
             key = keys[0]
             if key in busy:
-                busy[key].is_noted = True
                 keys.popleft()
                 continue
             if room is None:
@@ -457,6 +466,8 @@ class Dispatcher:
         Args:
             key: of a queue of the place; all of them are of one endpoint.
         """
+        if len(self._unsaid.get(place[0], ())) >= MOST_UNDER_WAY:
+            return 0  # the place is looked at again when these outcomes are produced
         endpoint_id, _ = queue_names(key)
         endpoint = self.routing.endpoints.get(endpoint_id)
         rate = None
@@ -604,12 +615,12 @@ class Dispatcher:
                     self._dirty[partition, group] = None
         self._woken.set()
 
-    def _again(self, flight: Flight) -> None:
-        """Let a queue be sent again soon, for what came of it is not known."""
+    def _again(self, flight: Flight, after_ms: int = AGAIN_MS) -> None:
+        """Look at a queue again after a pause, for how it stands is not known."""
         busy = self._busy[flight.partition]
         if busy.get(flight.key) is flight:
             del busy[flight.key]
-        self._agains.append((self.now() + AGAIN_MS, flight))
+        self._agains[after_ms].append((self.now() + after_ms, flight))
 
     def _say(self, partition: int, flights: Iterable[Flight]) -> None:
         """Have produced what came of attempts; one batch after the other, or they would push each other."""
@@ -629,32 +640,55 @@ class Dispatcher:
             self.post.end()
 
     async def _say_all(self, partition: int) -> None:
-        while waiting := self._unsaid[partition]:
+        """Produce the outcomes of a partition, in batches, until none is left.
+
+        What cannot be produced stays and is produced again after a pause: a receiver must not get a webhook
+        once more because the broker has a problem. Only if the partition has gone is it given up; its new
+        holder reads from the tables what is still to be sent.
+        """
+        waiting, failures = self._unsaid[partition], 0
+        while waiting:
             await self._moment_to_tell()
             # they wait until they are told: partitions may change meanwhile
             flights = waiting.copy()
-            records = [
-                (flight.said.message_id.encode(), encode(flight.said))
-                for flight in flights
-                if flight.said is not None
-            ]
-            try:
-                offset = await self.worker.produce(partition, records)
-            except Exception as error:
-                # whatever it was, the queues are as they were and can be sent again
-                log.warning("what came of %d webhooks could not be told: %r", len(flights), error)
+            offset = await self._produced(partition, flights)
+            if offset is not None:
+                failures = 0
+                self._told(partition, flights, offset)
+            elif partition in self.worker.held:
+                await self.pause(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
+                failures = min(failures + 1, 10)
+            else:
                 for flight in flights:
                     self._again(flight)
-            else:
-                is_applied = self.worker.stand(partition) > offset
-                for flight in flights:
-                    flight.offset = offset
-                    # how it stands may have been heard before partitions changed, and been forgotten then
-                    flight.is_noted |= is_applied
-                if is_applied:
-                    self._free(partition, flights)
-            del waiting[: len(flights)]
+                del waiting[: len(flights)]
         del self._unsaid[partition]
+
+    async def _produced(self, partition: int, flights: Sequence[Flight]) -> int | None:
+        """Produce outcomes and return the offset of the last one; None if that failed."""
+        records = [
+            (flight.said.message_id.encode(), encode(flight.said))
+            for flight in flights
+            if flight.said is not None
+        ]
+        try:
+            return await self.worker.produce(partition, records)
+        except Exception as error:
+            log.warning("the outcomes of %d webhooks could not be produced: %r", len(flights), error)
+            return None
+
+    def _told(self, partition: int, flights: Sequence[Flight], offset: int) -> None:
+        """Take note of the offset up to which outcomes lie in the log."""
+        waiting, is_applied = self._unsaid[partition], self.worker.stand(partition) > offset
+        was_full = len(waiting) >= MOST_UNDER_WAY
+        del waiting[: len(flights)]
+        for flight in flights:
+            flight.offset = offset
+        if is_applied:
+            self._free(partition, flights)
+        if was_full:
+            self._dirty |= dict.fromkeys(place for place in self._places if place[0] == partition)
+            self._woken.set()
 
     async def _moment_to_tell(self) -> None:
         """Wait until it is time to produce: the same time for all partitions, so that one request has all."""
@@ -670,18 +704,32 @@ class Dispatcher:
             self._free(partition, [f for f in flights if f.offset is not None and f.offset < stand])
 
     def _free(self, partition: int, flights: Iterable[Flight]) -> None:
-        """Let queues be sent that were under way, if they are due again."""
+        """Let queues be sent whose outcomes the lane has passed, if they are due again.
+
+        An outcome that the lane buried changes no queue, so nothing is heard of it. The queue is read after a
+        long pause: not at once, for the next outcome is probably buried as well.
+        """
         busy = self._busy[partition]
         for flight in flights:
             if busy.get(flight.key) is not flight:
                 continue
             del busy[flight.key]
-            if flight.is_noted:
+            if flight.waits:
                 self._is_due(partition, flight.group, flight.key)
                 self._woken.set()
+            elif flight.waits is None:
+                self._again(flight, LONGEST_PAUSE_MS)
 
 
 def _fill(said: Attempted, result: Done) -> None:
-    said.started_at, said.duration = result.started_at, result.duration_ms
+    """Complete an outcome within the limits of its type, for a lane buries what is beyond them."""
+    said.started_at = _within(MOST_TIME_MS, result.started_at)
+    said.duration = _within(MOST_PAUSE_MS, result.duration_ms)
     said.status, said.trouble = result.status, result.trouble
-    said.body, said.retry_after = result.body, result.retry_after_ms
+    said.body = result.body
+    asked_ms = result.retry_after_ms
+    said.retry_after = None if asked_ms is None else _within(MOST_PAUSE_MS, asked_ms)
+
+
+def _within(most: int, ms: int) -> int:
+    return max(-most, min(ms, most))

@@ -185,8 +185,8 @@ class Feed:
         try:
             offset = self._produced[partition] = await self.produce(partition, records)
         except Exception as error:
-            # whatever it was, the queues are as they were and can be sent again
-            log.warning("what came of %d webhooks could not be told: %r", len(records), error)
+            # whatever it was, the sender keeps the outcomes and asks again
+            log.warning("the outcomes of %d webhooks could not be produced: %r", len(records), error)
         finally:
             self._producing[partition] -= 1
             if asked_by == self._sender:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import logging
+import os
 import random
 import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from io import FileIO
+from typing import Final
 
 import uvloop
 
@@ -42,7 +45,7 @@ from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Unsealable
 from streams.webhooks.sending import Sender
 
-__all__ = ["Attempts", "Sending", "Told", "hear"]
+__all__ = ["Attempts", "Sending", "Told", "hear", "own_stdout"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ COUNT_S = 1.0
 """How often it is told what came of attempts; the worker takes one that says nothing for hung."""
 
 SHOWN_CHARS = 300
+STDOUT: Final = 1
+STDERR: Final = 2
 
 DESCRIPTORS = 4096
 """Files and sockets that the sender may have open: more than attempts are made, and connections kept."""
@@ -240,18 +245,26 @@ def _answer(done: Done) -> str:
 async def main() -> None:
     """Send what is told by standard input to wait there, until that ends."""
     faulthandler.enable()
+    stdout = own_stdout()
     settings = settings_or_exit()
     _allow_sockets()
     loop = asyncio.get_running_loop()
     pipe = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(pipe), sys.stdin.buffer)
-    output, _ = await loop.connect_write_pipe(asyncio.Protocol, sys.stdout.buffer)
+    output, _ = await loop.connect_write_pipe(asyncio.Protocol, stdout)
     poster = Poster(settings.webhook_allow)
     sender = Sender(poster, settings.secret_keys, lambda: time.time_ns() // 1_000_000)
     try:
         await Sending(sender, output).serve(pipe)
     finally:
         poster.close()
+
+
+def own_stdout() -> FileIO:
+    """Return standard output, which the worker reads; what else is written there goes to standard error."""
+    stdout = FileIO(os.dup(STDOUT), "w")
+    os.dup2(STDERR, STDOUT)
+    return stdout
 
 
 def _allow_sockets() -> None:

@@ -36,6 +36,7 @@ from streams.domain.webhooks import (
     event_id,
     event_key,
     queue_key,
+    queue_names,
     sending_key,
     verdict,
 )
@@ -62,6 +63,12 @@ Audience: TypeAlias = tuple[str | None, str | None, str | None]
 """Tenant, channel and provider of a message."""
 
 STEP: Final = 200
+MOST_WAITING: Final = 1_000
+"""Events that wait for one endpoint and message."""
+
+MOST_LEFT_OUT: Final = 10
+"""Events that are given up for one that comes, where more wait than is allowed now."""
+
 MOST_LET_GO: Final = 5_000
 """Events whose webhooks a unit lets go of."""
 
@@ -212,8 +219,59 @@ class Telling:
         queues, noted = unit.table(self.tables.queues), unit.noted(DUE)
         queues.load([key for key, *_ in waits])
         for wait in waits:
-            _enqueue(queues, noted, wait, wait[3].at)
+            self._enqueue(queues, noted, wait, wait[3].at, unit)
         unit.settle()
+
+    def _enqueue(self, queues: View[Queue], noted: Notes, wait: Wait, at: int, unit: Unit) -> Queue | None:
+        """Let an event wait from a time on, ms; return the queue if it is its first."""
+        key, group, event, told, endpoint = wait
+        queue = queues.get(key)
+        if queue is not None:
+            queue.waiting.append(event)
+            if len(queue.waiting) > MOST_WAITING:
+                self._leave_out(key, queue, at, unit)
+            queues.put(key, queue)
+            return None
+        queue = Queue(1, group, [event], at, endpoint=endpoint)
+        queues.put(key, queue)
+        noted[group, key] = queue, told
+        return queue
+
+    def _leave_out(self, key: bytes, queue: Queue, at: int, unit: Unit) -> None:
+        """Give up the oldest events that wait behind the first of a queue, which may be under way.
+
+        All that waits is one row, written with each event. What is given up counts as failed, so it is listed
+        and can be sent again.
+        """
+        endpoint_id, message_id = queue_names(key)
+        events, sendings = unit.table(self.tables.events), unit.table(self.tables.sendings)
+        emit, message_key = unit.emitter(self.names.events), message_id.encode()
+        end = 1 + min(len(queue.waiting) - MOST_WAITING, MOST_LEFT_OUT)
+        for event in queue.waiting[1:end]:
+            told, kept_at, id_ = (
+                events.get(event),
+                sending_key(event, endpoint_id),
+                event_id(unit.partition, event),
+            )
+            made_at = at if told is None else told.at
+            sending = sendings.get(kept_at) or Sending(
+                1, message_id, group=queue.group, at=made_at, endpoint=queue.endpoint
+            )
+            sending.state = "failed"
+            sendings.put(kept_at, sending)
+            failed = WebhookEvent(
+                f"{id_}-{endpoint_id}",
+                "webhook.failed",
+                message_id,
+                iso(at),
+                id_,
+                endpoint_id,
+                sending.attempts,
+                None,
+                "overflow",
+            )
+            emit((message_key, encode(failed), event_headers(failed, message_key), None))
+        del queue.waiting[1:end]
 
     def resend(self, said: Resend, at: int, unit: Unit) -> bool:
         """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
@@ -229,7 +287,7 @@ class Telling:
         if not is_known or (queue is not None and event in queue.waiting):
             return False
         group = Route.to(said.endpoint_id).group if own is None or sending is None else sending.group
-        first = _enqueue(queues, unit.noted(DUE), (key, group, event, told, own), at)
+        first = self._enqueue(queues, unit.noted(DUE), (key, group, event, told, own), at, unit)
         if sending is not None:
             sending.state = "pending"
             sendings.put(kept_at, sending)
@@ -400,20 +458,6 @@ def _next(
     begun_anew(queue, at, 0 if again is None else again.attempts)
     queues.put(key, queue)
     noted[queue.group, key] = queue, None
-
-
-def _enqueue(queues: View[Queue], noted: Notes, wait: Wait, at: int) -> Queue | None:
-    """Let an event wait from a time on, ms; return the queue if it is its first."""
-    key, group, event, told, endpoint = wait
-    queue = queues.get(key)
-    if queue is not None:
-        queue.waiting.append(event)
-        queues.put(key, queue)
-        return None
-    queue = Queue(1, group, [event], at, endpoint=endpoint)
-    queues.put(key, queue)
-    noted[group, key] = queue, told
-    return queue
 
 
 DAY_MS: Final = 86_400_000

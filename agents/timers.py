@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
+from faust.transport.drivers.aiokafka import server_list
+from prometheus_client import Gauge
 
+from agents.clock import Clock
 from agents.sweeping import Sweep, Sweeper
 from agents.ticking import Ticker
 from streams.app import app, lanes, settings
 from streams.domain.placement import partition_of
 from streams.domain.times import iso
+from streams.engine.broker_time import broker_time
 from streams.engine.units import Output
 from streams.messages import WorkerEvent, WorkerEventType, encode, event_headers
-from streams.topics import names
+from streams.topics import clock_topic, names
 from tables.deliveries import deliveries
 from tables.pending_stats import pending_stats
 
@@ -36,6 +41,26 @@ async def produce(partition: int, records: list[Output]) -> int:
     return await app.produce(topics.requests, partition, records)
 
 
+def now_ms() -> int:
+    """Return the time by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+async def ask_broker() -> int:
+    """Return the time by the broker's clock, ms."""
+    topic = clock_topic(settings.app_id).name
+    return await broker_time(server_list(app.transport.url, 9092), topic)
+
+
+def offset_s() -> float:
+    """Return by how many seconds this machine's clock is ahead of the broker's; NaN: not known yet."""
+    return math.nan if clock.offset_ms is None else clock.offset_ms / 1000
+
+
+clock = Clock(now_ms, time.monotonic, ask_broker)
+app.now_ms = clock.corrected
+OFFSET = Gauge("tracker_clock_offset_seconds", "By how much this machine's clock is ahead of the broker's")
+OFFSET.set_function(offset_s)
 _works = asyncio.Event()
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 ticker = Ticker(app.reader, pending_stats, topics.statuses, lanes.calls, produce)
@@ -57,17 +82,27 @@ async def sweep() -> None:
 
 async def sweep_and_tell() -> None:
     """Ask for what is due, and tell what came of it."""
-    await tell_of(await sweeper.sweep(now_ms()))
+    now = await clock.agreed()
+    if now is not None:
+        await tell_of(await sweeper.sweep(now))
 
 
 async def tick() -> None:
     """Say how late it is."""
-    await attempt(ticker.tick(now_ms()), "the time could not be told")
+    now = await clock.agreed()
+    if now is not None:
+        await attempt(ticker.tick(now), "the time could not be told")
 
 
 async def clean_up(partitions: Sequence[int], within_s: float) -> Sweep:
-    """Ask for what is due now, in those of the partitions that this worker holds."""
-    done = await sweeper.sweep(now_ms(), within_s, partitions)
+    """Ask for what is due now, in those of the partitions that this worker holds.
+
+    Nothing is while this machine's clock is not to be believed; then it is not complete.
+    """
+    now = await clock.agreed()
+    if now is None:
+        return Sweep(app.reader.held() & frozenset(partitions), complete=False)
+    done = await sweeper.sweep(now, within_s, partitions)
     await tell_of(done)
     return done
 
@@ -105,11 +140,6 @@ async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None
     except Exception as error:
         # it changes nothing that nobody hears of it
         log.warning("%s could not be told: %r", type_, error)
-
-
-def now_ms() -> int:
-    """Return the time by this machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 app.every(settings.sweep_interval_s, sweep)

@@ -441,7 +441,8 @@ class WebhookEvent(msgspec.Struct, gc=False, rename="camel"):
 
     Attributes:
         event_id: the event that was to be told, and id of the webhook.
-        attempts: how many were made; `status` or `trouble` is what the last of them came to.
+        attempts: how many were made; `status` or `trouble` is what the last of them came to, or ``overflow``:
+            it was given up, for too many waited behind it.
     """
 
     id: str
@@ -452,7 +453,7 @@ class WebhookEvent(msgspec.Struct, gc=False, rename="camel"):
     endpoint_id: str
     attempts: int
     status: int | None
-    trouble: Trouble | None
+    trouble: Trouble | Literal["overflow"] | None
 
 
 class EndpointEvent(msgspec.Struct, gc=False, rename="camel"):

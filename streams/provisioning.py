@@ -23,7 +23,7 @@ from streams.kafka.topics import (
     missing_topics,
 )
 from streams.settings import InvalidSetting, Settings, refuse, variables_help
-from streams.topics import CATALOGUE, PlacedTopic, changelogs, placed
+from streams.topics import CATALOGUE, PlacedTopic, changelogs, clock_topic, placed
 from streams.verification import Deviation, corrections, deviations, unverified
 
 __all__ = ["require_topics", "topics"]
@@ -57,24 +57,26 @@ def topics(create: bool, correct: bool) -> None:
 
 
 def require_topics(settings: Settings) -> None:
-    """Exit with a message when the topics are not as a worker needs them; make its changelogs."""
-    tables = changelogs(settings.app_id, settings.partitions)
+    """Exit with a message when the topics are not as a worker needs them; make those of its own."""
+    own = _of_workers(settings)
     missing = _asked(missing_topics(settings.broker_url, _all_topics(settings)), settings)
-    absent = [name for name in missing if name not in {table.name for table in tables}]
+    absent = [name for name in missing if name not in {topic.name for topic in own}]
     if absent:
         refuse(
             f"no topics {', '.join(absent)}: make them with python -m streams topics --create (or allow this "
             "user to describe them)"
         )
-    _made(tables, settings)
+    _made(own, settings)
     _require_settings(settings)
 
 
 def _all_topics(settings: Settings) -> list[PlacedTopic]:
-    return [
-        *placed(settings.topic_prefix, settings.partitions),
-        *changelogs(settings.app_id, settings.partitions),
-    ]
+    return [*placed(settings.topic_prefix, settings.partitions), *_of_workers(settings)]
+
+
+def _of_workers(settings: Settings) -> list[PlacedTopic]:
+    """Return the topics that only workers use."""
+    return [*changelogs(settings.app_id, settings.partitions), clock_topic(settings.app_id)]
 
 
 def _require_settings(settings: Settings) -> None:

@@ -19,13 +19,15 @@ __all__ = [
     "Role",
     "TopicSpec",
     "changelogs",
+    "clock_topic",
     "co_partitioned",
     "names",
     "outputs",
     "placed",
 ]
 
-DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 INPUT_BYTES: Final = 16 * 1024 * 1024
 #: How long a changelog keeps that a row was deleted. A store that was left behind for more than half of it is
 #: rebuilt from the log's start.
@@ -33,7 +35,7 @@ DELETE_RETENTION_MS: Final = 7 * DAY_MS
 #: Room for the headers that a dead letter has beside those of its original.
 DEAD_LETTER_BYTES: Final = 1024 * 1024
 
-Role = Literal["input", "output", "dead letters", "changelog"]
+Role = Literal["input", "output", "dead letters", "changelog", "clock"]
 """What a worker does with a topic: which of its settings matter follows from it."""
 
 
@@ -192,6 +194,20 @@ def changelogs(app_id: str, partitions: int) -> list[PlacedTopic]:
         "message.timestamp.type": "LogAppendTime",
     }
     return [PlacedTopic(f"{app_id}-{table}-changelog", partitions, config, "changelog") for table in TABLES]
+
+
+def clock_topic(app_id: str) -> PlacedTopic:
+    """Return the topic that workers learn the broker's time from: it stamps what they write there.
+
+    Made like the changelogs, before a worker joins its group.
+    """
+    config = {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(HOUR_MS),
+        "segment.ms": str(HOUR_MS),
+    }
+    return PlacedTopic(f"{app_id}-clock", 1, config, "clock")
 
 
 def placed(prefix: str, partitions: int) -> list[PlacedTopic]:

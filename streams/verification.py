@@ -172,6 +172,9 @@ def _rules(spec: PlacedTopic, topic: FoundTopic, limits: _Limits) -> list[_Rule]
         own = _rules_of_an_input(spec.config)
     elif spec.role == "changelog":
         own = _rules_of_a_changelog(spec.config)
+    elif spec.role == "clock":
+        type_ = "message.timestamp.type"
+        own = [_equal(type_, spec.config[type_], "workers do not learn the broker's time")]
     elif spec.role == "dead letters":
         own = _rules_of_dead_letters(spec.config, topic.config or {}, limits)
     else:

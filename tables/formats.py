@@ -36,6 +36,7 @@ __all__ = [
     "WEBHOOK_SENDINGS",
     "created_from",
     "due_by",
+    "groups_row",
     "index_entries",
     "listed_at",
     "pending_row",
@@ -174,6 +175,11 @@ MOST_ROWS: Final = 256
 def untold_row(number: int) -> bytes:
     """Return the key of a row of cells that changed and were not told of; used but once."""
     return b"\x02" + number.to_bytes(8, "big")
+
+
+def groups_row(window: bytes) -> bytes:
+    """Return the key of the row that says how many groups a window counts apart (`window_of`)."""
+    return b"\x03" + window
 
 
 def pending_row(number: int) -> bytes:

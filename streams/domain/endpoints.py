@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import structs
@@ -19,6 +19,8 @@ from streams.domain.statuses import Status
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
     "DISABLED_AFTER_MS",
+    "MOST_OVERLAP_MS",
+    "MOST_RATE",
     "MOST_RETRIES",
     "MOST_TIMEOUT_MS",
     "OVERLAP_MS",
@@ -51,6 +53,20 @@ DISABLED_AFTER_MS: Final = 120 * 3_600_000
 MOST_RETRIES: Final = 20
 DEFAULT_TIMEOUT_MS: Final = 15_000
 MOST_TIMEOUT_MS: Final = 30_000
+MOST_RATE: Final = 10_000
+MOST_OVERLAP_MS: Final = 30 * 86_400_000
+LAST_MS: Final = 2**63 - 1
+
+EndpointId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^@\0][^\0]*$")]
+"""No NUL, for it ends the id in keys; and none that a message's own request could name (`webhooks.OWN`)."""
+
+Time: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=LAST_MS)]
+"""A time, ms; a record may carry any."""
+
+Timeout: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_TIMEOUT_MS)]
+Retries: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_RETRIES)]
+Rate: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_RATE)]
+Overlap: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_OVERLAP_MS)]
 
 MOST_LIVE: Final = 5
 """Secrets that sign at a time; each adds a signature to every webhook."""
@@ -72,8 +88,8 @@ class Secret(msgspec.Struct, array_like=True, gc=False):
     """
 
     sealed: bytes
-    since: int
-    until: int | None = None
+    since: Time
+    until: Time | None = None
 
 
 class Filters(msgspec.Struct, array_like=True, gc=False):
@@ -110,20 +126,20 @@ class Endpoint(msgspec.Struct, array_like=True, gc=False):
 
     version: Literal[1] = 1
     url: str = ""
-    created_at: int = 0
-    updated_at: int = 0
+    created_at: Time = 0
+    updated_at: Time = 0
     events: list[str] = []
     filters: Filters = msgspec.field(default_factory=Filters)
     secrets: list[Secret] = []
     headers: bytes | None = None
     header_names: list[str] = []
-    timeout_ms: int = DEFAULT_TIMEOUT_MS
-    retries: int | None = None
-    rate: int | None = None
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
+    retries: Retries | None = None
+    rate: Rate | None = None
     kmsg_headers: bool = False
     state: State = "active"
     reason: str | None = None
-    failing_since: int | None = None
+    failing_since: Time | None = None
 
 
 class Register(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.register"):
@@ -133,7 +149,7 @@ class Register(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="
         message_id: the endpoint's id; it is about no message.
     """
 
-    message_id: MessageId
+    message_id: EndpointId
     endpoint: Endpoint
 
 
@@ -153,14 +169,14 @@ class Change(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="en
     providers: list[str] | msgspec.UnsetType = msgspec.UNSET
     headers: bytes | msgspec.UnsetType | None = msgspec.UNSET
     header_names: list[str] | msgspec.UnsetType = msgspec.UNSET
-    timeout_ms: int | msgspec.UnsetType = msgspec.UNSET
-    retries: int | msgspec.UnsetType | None = msgspec.UNSET
-    rate: int | msgspec.UnsetType | None = msgspec.UNSET
+    timeout_ms: Timeout | msgspec.UnsetType = msgspec.UNSET
+    retries: Retries | msgspec.UnsetType | None = msgspec.UNSET
+    rate: Rate | msgspec.UnsetType | None = msgspec.UNSET
     kmsg_headers: bool | msgspec.UnsetType = msgspec.UNSET
     state: State | msgspec.UnsetType = msgspec.UNSET
     reason: str | msgspec.UnsetType | None = msgspec.UNSET
     secret: bytes | msgspec.UnsetType = msgspec.UNSET
-    overlap_ms: int = OVERLAP_MS
+    overlap_ms: Overlap = OVERLAP_MS
 
 
 class Remove(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="endpoint.remove"):
@@ -254,7 +270,7 @@ def rotated(secrets: Sequence[Secret], sealed: bytes, now: int, overlap_ms: int 
 
     Rotated once more, one that has an end keeps it if that comes earlier; what has ended is let go.
     """
-    until = now + overlap_ms
+    until = min(now + overlap_ms, LAST_MS)
     before = [
         Secret(secret.sealed, secret.since, until if secret.until is None else min(secret.until, until))
         for secret in secrets

@@ -7,7 +7,7 @@ after either, nothing changes.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,9 @@ MARGIN: Final = 0.5
 """To be clearly good, what is bad of a provider must be less than this share of what makes it bad."""
 
 
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class Figures(msgspec.Struct, gc=False, rename="camel"):
     """What became of the messages that a provider sent in a stretch of time.
 
@@ -31,11 +34,11 @@ class Figures(msgspec.Struct, gc=False, rename="camel"):
         in_time: those that arrived within the time that is slow.
     """
 
-    messages: int
-    final: int
-    arrived: int
-    failed: int
-    in_time: int
+    messages: Count
+    final: Count
+    arrived: Count
+    failed: Count
+    in_time: Count
 
 
 class Thresholds(NamedTuple):

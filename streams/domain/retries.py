@@ -45,6 +45,9 @@ KMSG_LONGEST_MS: Final = 30 * SECOND_MS
 LEAST_RETRY_AFTER_MS: Final = HOUR_MS
 """A receiver may ask for a pause of an hour, or twice what the schedule says."""
 
+MOST_RETRY_AFTER_MS: Final = 10**9 * SECOND_MS
+"""What is read of a ``Retry-After``: about 32 years, less than the longest pause that can be stored."""
+
 Verdict: TypeAlias = Literal["delivered", "failed", "throttled", "gone"]
 """What an answer says: it arrived; it did not; nor will others just now; nor ever."""
 
@@ -85,7 +88,7 @@ def retry_after_ms(value: str | None, now_ms: int) -> int | None:
         return None
     if at.tzinfo is None:
         return None
-    return max(0, round(at.timestamp() * 1000) - now_ms)
+    return min(max(0, round(at.timestamp() * 1000) - now_ms), MOST_RETRY_AFTER_MS)
 
 
 def next_attempt_at(

@@ -34,6 +34,8 @@ __all__ = [
     "HOUR",
     "MINUTE",
     "MINUTE_MS",
+    "MOST_GROUPS",
+    "OTHER",
     "PROVIDER",
     "SENT_THEN",
     "WHOLE",
@@ -57,12 +59,17 @@ __all__ = [
     "count_created",
     "expired_spans",
     "final_before",
+    "group_key",
+    "is_full",
     "minute_of",
     "name_provider",
+    "other_group",
+    "other_key",
     "rolled_up",
     "standing",
     "sum_up",
     "window_key",
+    "window_of",
     "window_start",
 ]
 
@@ -88,6 +95,9 @@ MOST_NAMES: Final = 50
 """Error codes, and providers, that a cell counts apart; the rest counts as `OTHER`."""
 
 OTHER: Final = "other"
+
+MOST_GROUPS: Final = 10_000
+"""Groups of a level that a partition counts apart in a window; the rest counts as one, named `OTHER`."""
 
 CALLBACK_OUTCOMES: Final = ("applied", "repeated", "refused", "contradictory", "deadLettered")
 """What can become of a callback; one that is contradictory was applied."""
@@ -399,6 +409,34 @@ def window_key(granularity: bytes, level: bytes, start: int) -> bytes:
     return _KEY.pack(granularity, level, start)
 
 
+def window_of(key: bytes) -> bytes:
+    """Return what the keys of all cells of the window and level of a stored key begin with."""
+    return key[: _KEY.size]
+
+
+def other_group(level: bytes) -> Group:
+    """Return the group of a level that stands for those that have no cell of their own."""
+    return (OTHER,) * _GROUP_LENGTHS[level]
+
+
+def other_key(window: bytes) -> bytes:
+    """Return the key of the cell of a window that counts the groups that have none of their own."""
+    return window + _encode(other_group(window[1:2]))
+
+
+def group_key(window: bytes, group: Group) -> bytes:
+    """Return the key of the cell of a group in a window."""
+    return window + _encode(group)
+
+
+def is_full(groups: Pending | None) -> bool:
+    """Say whether a window counts no more groups apart, by the row that says how many it does."""
+    return groups is not None and groups.entries >= MOST_GROUPS
+
+
+_GROUP_LENGTHS: Final[Mapping[bytes, int]] = {WHOLE: 0, PROVIDER: 1, FULL: 4}
+
+
 def window_start(minute: int, granularity: bytes) -> int:
     """Return the first minute of the window that a minute lies in."""
     return minute - minute % WINDOW_MINUTES[granularity]
@@ -468,7 +506,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
 
     Every unit would change hundreds of cells, so its changes wait in a row of their own, in sequence, until
     there are enough of them. In a sequence of their own are rows of cells that changed and were not told of.
-    One row, the head, says which rows there are.
+    One row, the head, says which rows there are. And a window has a row that says how many groups it counts
+    apart, as its `entries`.
 
     Attributes:
         first, end: which of the sequence it is: from one row until before another.

@@ -25,6 +25,8 @@ __all__ = [
     "EVENT_RANGES",
     "GROUP_BYTES",
     "MOST_BODY_BYTES",
+    "MOST_PAUSE_MS",
+    "MOST_TIME_MS",
     "OWN",
     "Abandon",
     "Attempted",
@@ -82,10 +84,13 @@ EVENT_RANGES: Final = [(letter, letter + b"\xff" * _PLACE.size) for letter in _S
 """Between which keys the events of each input lie, in order of arrival."""
 
 
-Time: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+MOST_TIME_MS: Final = 2**62
+MOST_PAUSE_MS: Final = 2**40
+
+Time: TypeAlias = Annotated[int, msgspec.Meta(ge=-MOST_TIME_MS, le=MOST_TIME_MS)]
 """A time, ms: with some pauses added still one that can be stored."""
 
-Pause: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**40), le=2**40)]
+Pause: TypeAlias = Annotated[int, msgspec.Meta(ge=-MOST_PAUSE_MS, le=MOST_PAUSE_MS)]
 """How long something takes, ms; clocks may be set back meanwhile."""
 
 
@@ -183,8 +188,8 @@ class Attempted(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag=
     made_at: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     started_at: Time
     duration: Pause
-    random: float
-    status: int | None = None
+    random: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
     trouble: Trouble | None = None
     body: str = ""
     retry_after: Pause | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -89,7 +90,9 @@ class StreamApp(faust.App):
         self.lanes.closing_s = max(self.lanes.closing_s, self.conf.broker_session_timeout)
         self.delete_retention_ms = delete_retention_ms
         self.reader = TableReader(self)
-        self._outside = Producer(self._make_producer)
+        #: Returns the timestamp of records that are produced without one; ms.
+        self.now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self._outside = Producer(self._make_producer, lambda: self.now_ms())
         self._mirrors: list[Mirror[Any]] = []
         self.every(COLLECT_S, self._rest)
 

@@ -492,7 +492,8 @@ class Lanes:
 
     def packer(self, number: int) -> Packer:
         """Return what packs the outputs of a unit of partition `number`."""
-        return Packer(self.app.consumer.transactions.producers[number], self.app.codecs)
+        producer = self.app.consumer.transactions.producers[number]
+        return Packer(producer, self.app.codecs, self.app.now_ms())
 
     async def commit(self, unit: Unit, packer: Packer, offsets: Mapping[TP, int]) -> None:
         """Commit a unit with the producer of its partition."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 
 from streams.engine.transactions import Packer, abandon, acknowledged
 from streams.engine.units import Output
@@ -28,10 +29,12 @@ class Producer:
 
     Args:
         make: returns a new aiokafka producer, which is not started.
+        now_ms: returns the timestamp of records that have none.
     """
 
-    def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
+    def __init__(self, make: Callable[[], AIOKafkaProducer], now_ms: Callable[[], int]) -> None:
         self._make = make
+        self._now_ms = now_ms
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -43,13 +46,19 @@ class Producer:
 
         Raises:
             BatchRefused: the broker did not store all of them.
-            TimeoutError: it did not answer within `PRODUCE_S`, for each of connecting and storing.
+            KafkaTimeoutError: it did not answer within `PRODUCE_S`, for each of connecting and storing.
         """
+        try:
+            return await self._produce(topic, partition, records)
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"the broker did not answer within {PRODUCE_S:g} s") from error
+
+    async def _produce(self, topic: str, partition: int, records: Sequence[Output]) -> int:
         async with asyncio.timeout(PRODUCE_S):
             producer = await self._started()
         try:
             async with asyncio.timeout(PRODUCE_S):
-                packer = Packer(producer)
+                packer = Packer(producer, timestamp_ms=self._now_ms())
                 packer.pack({(topic, partition): records})
                 return (await acknowledged(await packer.send()))[topic, partition].offset
         except Exception as error:

@@ -103,7 +103,7 @@ class Stored(NamedTuple):
     appended_ms: int | None
 
 
-class BatchRefused(Exception):
+class BatchRefused(KafkaError):  # type: ignore[misc]
     """The broker did not store a record batch."""
 
     def __init__(self, batch: SentBatch, problem: str) -> None:
@@ -111,6 +111,9 @@ class BatchRefused(Exception):
             f"a batch of {batch.records} records to {batch.topic}/{batch.partition} was not stored: {problem}"
         )
         self.batch = batch
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Packer:

@@ -7,7 +7,7 @@ frozen in one step, between two units of work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
@@ -20,6 +20,7 @@ from streams.domain.statistics import (
     ALL_HELD,
     FULL,
     MINUTE_MS,
+    OTHER,
     PROVIDER,
     WHOLE,
     WINDOW_MINUTES,
@@ -29,16 +30,20 @@ from streams.domain.statistics import (
     Key,
     Pending,
     count_created,
+    group_key,
+    is_full,
     name_provider,
+    other_group,
     standing,
     sum_up,
     window_key,
+    window_start,
 )
 from streams.engine.reading import Listings, Reader, Rows, TableSnapshot
 from streams.engine.units import TableLike
 from streams.web.answers import PAGE_ROWS, Deliveries, require_held
 from streams.web.queries import DIMENSIONS, Dimension
-from tables.formats import HEAD, created_from, pending_row
+from tables.formats import HEAD, created_from, groups_row, pending_row
 
 __all__ = ["Counted", "Inquiry", "StatsPart", "StatsTables", "Sums", "level_of", "part"]
 
@@ -47,6 +52,9 @@ TURN_ROWS: Final = 3 * PAGE_ROWS
 
 MOST_SPANS: Final = 256
 """Sums of windows that are kept, some kilobytes each: who looks at a chart asks for the same again."""
+
+MOST_PART_GROUPS: Final = 20_000
+"""Groups that a worker tells apart in an answer, the first that it comes to; the rest counts as one."""
 
 _PROVIDER_AT: Final = DIMENSIONS.index("provider")
 
@@ -109,6 +117,7 @@ class _Counts:
         self._interval = inquiry.interval
         self._group_by = [DIMENSIONS.index(name) for name in inquiry.group_by]
         self._filters = [(DIMENSIONS.index(name), value) for name, value in inquiry.filters.items()]
+        self._groups = Groups(len(self._group_by))
         self.found: dict[tuple[int, Group], Cell] = {}
 
     def cell_at(self, minute: int, group: Group) -> Cell | None:
@@ -134,20 +143,87 @@ class _Counts:
             self.add(minute, group, cell)
         return len(cells)
 
-    def add_pending(self, inquiry: Inquiry, pending: dict[int, dict[Group, Cell]]) -> int:
-        """Add what is pending of whole minutes; return how many cells these are."""
+    def add_pending(
+        self, inquiry: Inquiry, pending: dict[int, dict[Group, Cell]], placed: Callable[[int, Group], Group]
+    ) -> int:
+        """Add what is pending of whole minutes; return how many cells these are.
+
+        Args:
+            placed: returns the group that a group of a minute counts as.
+        """
         added = 0
         for minute, cells in pending.items():
             if inquiry.first <= minute < inquiry.last:
-                added += self.add_all(minute, cells)
+                for group, cell in cells.items():
+                    self.add(minute, placed(minute, group), cell)
+                added += len(cells)
         return added
 
     def _cell(self, minute: int, group: Group) -> Cell:
-        where = (minute - minute % self._interval if self._interval else 0), group
+        where = (minute - minute % self._interval if self._interval else 0), self._groups.apart(group)
         cell = self.found.get(where)
         if cell is None:
             cell = self.found[where] = Cell()
         return cell
+
+
+class Groups:
+    """Which groups are told apart: the first so many. So what is said of one of them is all there is.
+
+    Args:
+        length: how many values a group has.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._known: set[Group] = set()
+        self._other: Group = (OTHER,) * length
+
+    def apart(self, group: Group) -> Group:
+        """Return the group, or the one that stands for all that are not told apart."""
+        if group in self._known:
+            return group
+        if len(self._known) >= MOST_PART_GROUPS:
+            return self._other
+        self._known.add(group)
+        return group
+
+
+class Places:
+    """Which group of a window a pending change will count as, once it is added to the cells.
+
+    Made in one step with all else that is frozen.
+    """
+
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        level: bytes,
+        pending: TableSnapshot[Pending],
+        cells: Callable[[], TableSnapshot[Cell]],
+        minutes: Iterable[int],
+    ) -> None:
+        self._level = level
+        self._full: dict[int, bytes] = {}
+        for minute in minutes if level != WHOLE else ():
+            window = _window_at(inquiry, level, minute)
+            if window is not None and is_full(pending.get(groups_row(window))):
+                self._full[minute] = window
+        self._cells = cells() if self._full else None
+
+    def placed(self, minute: int, group: Group) -> Group:
+        """Return the group that a group counts as: another if its window has no cell for it, nor room."""
+        window = self._full.get(minute)
+        if window is None or self._cells is None or self._cells.get(group_key(window, group)) is not None:
+            return group
+        return other_group(self._level)
+
+
+def _window_at(inquiry: Inquiry, level: bytes, minute: int) -> bytes | None:
+    """Return the window that a minute counts in; None if it is in none of those that are asked for."""
+    for span in inquiry.spans:
+        if span.start <= minute < span.end:
+            return window_key(span.granularity, level, window_start(minute, span.granularity))
+    return None
 
 
 class Sums:
@@ -248,7 +324,9 @@ def _counted(
     edges = [(edge, _listings(reader, tables, partition, edge)) for edge in inquiry.edges]
     deliveries = reader.snapshot(tables.deliveries, partition)
     changes, read = sums.pending(partition, head, pending, FULL if level == FULL else PROVIDER)
-    yield read + counts.add_pending(inquiry, changes)
+    cells_now = partial(reader.snapshot, tables.period_stats, partition)
+    places = Places(inquiry, level, pending, cells_now, changes)
+    yield read + counts.add_pending(inquiry, changes, places.placed)
     for span in inquiry.spans:
         if not kept:
             yield from _add_cells(cells[span], counts.add)

@@ -20,6 +20,8 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from streams.domain.endpoints import (
+    MOST_OVERLAP_MS,
+    MOST_RATE,
     MOST_RETRIES,
     MOST_TIMEOUT_MS,
     OVERLAP_MS,
@@ -80,7 +82,6 @@ ID_PREFIX: Final = "ep_"
 ID_BYTES: Final = 16
 ID_TRIES: Final = 10_000
 LAST_KEY: Final = b"\xfd"
-MOST_OVERLAP_MS: Final = 30 * 86_400_000
 
 MOST_HEADER_CHARS: Final = 16_384
 
@@ -90,7 +91,7 @@ Texts = Annotated[list[Text], Meta(max_length=50)]
 HeaderValues = Annotated[dict[str, str], Meta(max_length=20)]
 TimeoutMs = Annotated[int, Meta(ge=100, le=MOST_TIMEOUT_MS)]
 Retries = Annotated[int, Meta(ge=0, le=MOST_RETRIES)]
-Rate = Annotated[int, Meta(ge=1, le=10_000)]
+Rate = Annotated[int, Meta(ge=1, le=MOST_RATE)]
 SecretText = Annotated[str, Meta(min_length=1, max_length=200)]
 
 

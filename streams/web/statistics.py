@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import heapq
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -32,7 +33,7 @@ from streams.domain.times import LEAD_MS, iso
 from streams.engine.reading import Reader
 from streams.web import counting
 from streams.web.asking import ASK_TIMEOUT_S
-from streams.web.counting import Inquiry, StatsPart, StatsTables, Sums, level_of
+from streams.web.counting import Groups, Inquiry, StatsPart, StatsTables, Sums, level_of
 from streams.web.problems import busy, invalid_parameter
 from streams.web.queries import By, StatsQuery, join, unwrapped, wrapped
 
@@ -45,6 +46,9 @@ MOST_GROUPS: Final = 1_000
 MOST_ROWS: Final = 20_000
 """Intervals of all groups together."""
 
+TURN_CELLS: Final = 1_000
+"""Cells that are added up before others have their turn: some milliseconds."""
+
 SCAN_TURN_S: Final = 5.0
 SCAN_TIMEOUT_S: Final = 60.0
 """Full groups may be many, and a worker reads those of every window."""
@@ -52,6 +56,7 @@ SCAN_TIMEOUT_S: Final = 60.0
 ROUNDS: Final = 3
 FAMILIES: Final = {"created": CREATED_THEN, "sent": SENT_THEN}
 
+T = TypeVar("T")
 Summarise = Callable[[Cell], dict[str, Any]]
 
 
@@ -129,19 +134,22 @@ class Statistics:
     ) -> bytes:
         """Return an answer as JSON; `by` is None where it is about what happened."""
         covered, parts = await self._gather(query, by)
-        found = _by_group(parts)
-        sums = {group: _sum(cells.values()) for group, cells in found.items()}
-        answer = summarise(_sum(sums.values()))
+        found = await _by_group(parts, len(query.group_by))
+        sums = {group: _sum(cells.values()) async for group, cells in _in_turns(found.items())}
+        answer = summarise(await _whole(sums.values()))
         if query.period is not None:
             answer |= {"from": iso(covered.begin), "to": iso(covered.end)}
             answer |= {"resolution": covered.resolution} | ({} if by is None else {"by": by})
         if query.interval is not None:
-            answer["series"] = list(_series(_by_minute(found), covered, query.interval, summarise))
+            answer["series"] = list(_series(await _by_minute(found), covered, query.interval, summarise))
         if query.group_by:
-            amounts = {group: amount(cell) for group, cell in sums.items()}
-            ranked = sorted(amounts, key=lambda group: (-amounts[group], *map(_sortable, group)))
-            some = [group for group in ranked if amounts[group]]
-            shown = some[: min(MOST_GROUPS, max(1, MOST_ROWS // max(1, len(answer.get("series", ())))))]
+            amounts = {group: amount(cell) async for group, cell in _in_turns(sums.items())}
+            some = [group for group, count in amounts.items() if count]
+            shown = heapq.nsmallest(
+                min(MOST_GROUPS, max(1, MOST_ROWS // max(1, len(answer.get("series", ()))))),
+                some,
+                key=lambda group: (-amounts[group], *map(_sortable, group)),
+            )
             answer["groups"] = []
             for group in shown:
                 # each may have a series of its own, and others wait
@@ -214,6 +222,14 @@ def unpacked(value: str) -> Inquiry:
         raise invalid_parameter("inquiry", "inquiry is not one that a worker gave.") from error
 
 
+async def _in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items; others have their turn after so many."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % TURN_CELLS == 0:
+            await asyncio.sleep(0)
+
+
 def _sum(cells: Iterable[Cell]) -> Cell:
     whole = Cell()
     for cell in cells:
@@ -221,21 +237,33 @@ def _sum(cells: Iterable[Cell]) -> Cell:
     return whole
 
 
-def _by_group(parts: list[StatsPart]) -> dict[Group, dict[int, Cell]]:
-    """Add the parts of all workers up, by group and interval."""
+async def _whole(cells: Iterable[Cell]) -> Cell:
+    """Add up many cells."""
+    whole = Cell()
+    async for cell in _in_turns(cells):
+        sum_up(whole, cell)
+    return whole
+
+
+async def _by_group(parts: list[StatsPart], length: int) -> dict[Group, dict[int, Cell]]:
+    """Add the parts of all workers up, by group and interval; of groups the first so many, the rest as one.
+
+    Args:
+        length: how many values a group has.
+    """
     found: dict[Group, dict[int, Cell]] = {}
-    for part in parts:
-        for minute, group, cell in part.counted:
-            sum_up(found.setdefault(group, {}).setdefault(minute, Cell()), cell)
+    groups = Groups(length)
+    async for minute, group, cell in _in_turns(counted for part in parts for counted in part.counted):
+        sum_up(found.setdefault(groups.apart(group), {}).setdefault(minute, Cell()), cell)
     return found
 
 
-def _by_minute(found: dict[Group, dict[int, Cell]]) -> dict[int, Cell]:
+async def _by_minute(found: dict[Group, dict[int, Cell]]) -> dict[int, Cell]:
     """Add up over the groups."""
     by_minute: dict[int, Cell] = {}
-    for cells in found.values():
-        for minute, cell in cells.items():
-            sum_up(by_minute.setdefault(minute, Cell()), cell)
+    every = ((minute, cell) for cells in found.values() for minute, cell in cells.items())
+    async for minute, cell in _in_turns(every):
+        sum_up(by_minute.setdefault(minute, Cell()), cell)
     return by_minute
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.shared import telling
-from agents.timers import attempt, now_ms
+from agents.timers import attempt, clock, now_ms
 from agents.timers import clean_up as clean_up_here
 from agents.timers import produce as produce_requests
 from streams.app import app, lanes, lifetimes, settings
@@ -65,7 +65,9 @@ judging = Judging(
 
 async def judge() -> None:
     """Have the providers judged."""
-    await attempt(judging.judge(now_ms()), "providers could not be judged")
+    now = await clock.agreed()
+    if now is not None:
+        await attempt(judging.judge(now), "providers could not be judged")
 
 
 app.every(settings.health_interval_s, judge)

@@ -9,14 +9,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from streams.webhooks.pipe import QUESTIONS, TIDINGS, Said, Tidings
 
 __all__ = ["Courier"]
 
 log = logging.getLogger(__name__)
 
-#: Between the end of a sender and the start of the next one, seconds.
+#: How a sender is started.
+COMMAND = (sys.executable, "-m", "agents.sender")
+#: Between the end of a sender and the start of the next one, seconds; while none comes to say anything, each
+#: pause is twice the one before, up to the longest.
 RESTART_S = 1.0
+LONGEST_RESTART_S = 30.0
 #: Names that are looked up at a time, half of them in fact.
 LOOKUPS = 512
 #: How long a sender may take to end that is not asked or does not answer any more, seconds.
@@ -34,6 +40,8 @@ class Courier:
         began: is called when there is a sender that knows nothing yet.
         heard: gets what it says.
         lost: is called when a sender has ended.
+        silent_s: how long a sender may say nothing.
+        command: how one is started.
     """
 
     def __init__(
@@ -42,11 +50,15 @@ class Courier:
         heard: Callable[[list[Said]], None],
         lost: Callable[[], None],
         silent_s: float = SILENT_S,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self._began = began
         self._heard = heard
         self._lost = lost
         self._silent_s = silent_s
+        self._command = command
+        # senders in a row that did not come to say anything
+        self._failures = 0
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = asyncio.Event()
 
@@ -84,40 +96,57 @@ class Courier:
         return None if pipe is None or pipe.transport.is_closing() else pipe
 
     async def run(self) -> None:
-        """Keep a sender, once it is wanted, until cancelled."""
+        """Keep a sender, once it is wanted, until cancelled.
+
+        Nothing that is wrong with a sender ends the worker: its lanes have nothing to do with it.
+        """
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "agents.sender",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=1 << 24,
-                # names are looked up in uvloop's threads, four by default: a few names whose servers
-                # do not answer would hold up all others
-                env={**os.environ, "UV_THREADPOOL_SIZE": str(LOOKUPS)},
-                # a Ctrl-C of the terminal is for the worker, which may still want to send
-                start_new_session=True,
-            )
-            assert process.stdin is not None
-            assert process.stdout is not None
-            self._process = process
+            pause = min(RESTART_S * 2**self._failures, LONGEST_RESTART_S)
+            self._failures = min(self._failures + 1, 10)
             try:
-                self._began()
-                await self._listen(process.stdout)
-            finally:
-                self._process = None
-                process.stdin.close()
-                self._lost()
-                # also when cancelled: nobody else would wait for it
-                code = await _ended(process)
-            log.error("the sender of webhooks ended with %s; another is started", code)
-            await asyncio.sleep(RESTART_S)
+                process = await self._started()
+            except OSError as error:
+                # no process, memory or file is left: there may be one later
+                log.error("no sender of webhooks can be started: %r", error)
+                self._wanted.set()
+            else:
+                code = await self._serve(process)
+                log.error("the sender of webhooks ended with %s; another is started", code)
+            await asyncio.sleep(pause)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+            # names are looked up in uvloop's threads, four by default: a few names whose servers
+            # do not answer would hold up all others
+            env={**os.environ, "UV_THREADPOOL_SIZE": str(LOOKUPS)},
+            # a Ctrl-C of the terminal is for the worker, which may still want to send
+            start_new_session=True,
+        )
+
+    async def _serve(self, process: asyncio.subprocess.Process) -> int:
+        """Listen to a sender until it ends; return its exit code."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        try:
+            self._began()
+            await self._listen(process.stdout)
+        finally:
+            self._process = None
+            process.stdin.close()
+            self._lost()
+            # also when cancelled: nobody else would wait for it
+            code = await _ended(process)
+        return code
 
     async def _listen(self, output: asyncio.StreamReader) -> None:
-        """Hear what the sender says until it ends, or says nothing any more."""
+        """Hear what the sender says until it ends, says nothing any more, or says what nobody understands."""
         while True:
             try:
                 async with asyncio.timeout(self._silent_s):
@@ -127,6 +156,10 @@ class Courier:
             except TimeoutError:
                 log.error("the sender of webhooks has said nothing for %g s and is ended", self._silent_s)
                 return
+            except (msgspec.DecodeError, ValueError) as error:
+                log.error("what the sender of webhooks says cannot be read, and it is ended: %r", error)
+                return
+            self._failures = 0
             self._heard(said)
             # what it has said already may be much, and others want their turn
             await asyncio.sleep(0)

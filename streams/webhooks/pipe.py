@@ -42,6 +42,9 @@ T = TypeVar("T")
 
 LENGTH_BYTES: Final = 4
 
+MOST_FRAME_BYTES: Final = 512 << 20
+"""More than either side has to say at a time; letters that are read as a length are more."""
+
 Listing: TypeAlias = tuple[bytes, bytes]
 """An entry of the index, and its key."""
 
@@ -204,8 +207,11 @@ class Wire(Generic[T]):
 
         Raises:
             IncompleteReadError: the other side has gone.
+            ValueError, DecodeError: something else was written to the pipe.
         """
         length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+        if length > MOST_FRAME_BYTES:
+            raise ValueError(f"a frame of {length} bytes")
         items: list[T] = self._decode(await reader.readexactly(length))
         return items
 

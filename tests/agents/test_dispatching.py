@@ -17,6 +17,7 @@ from agents.dispatching import (
     BUSY_GATHER_S,
     BUSY_TELL_S,
     HUNG_MS,
+    LONGEST_PAUSE_MS,
     MOST_AT_ONCE,
     MOST_IDLE,
     MOST_KNOWN,
@@ -31,7 +32,7 @@ from streams.domain.endpoints import Endpoint
 from streams.domain.routing import Routing
 from streams.domain.webhooks import Attempted, group_of
 from streams.engine.units import Output
-from streams.messages import encode
+from streams.messages import encode, read_said
 from streams.webhooks.jobs import Done, Job
 from streams.webhooks.pipe import LENGTH_BYTES, TIDINGS, Said, Tidings
 from tests.web.workers import Data, MemoryReader
@@ -276,20 +277,19 @@ async def test_what_another_worker_has_told_meanwhile_is_not_told_from_memory() 
 
 
 async def test_a_clock_that_was_ahead_holds_up_nothing() -> None:
-    """What is sent again soon is, though it was the time of tomorrow when that was said."""
+    """What is looked at again soon is, though it was the time of tomorrow when that was decided."""
     world = World(1, ep_a=Endpoint())
     world.now += 86_400_000
-    world.say("m", "SENT")
-    world.step()
-    world.fails = 1
-    await world.answer()
+    world.data.say("m", "SENT", NOON)
+    events = world.data.parts[0].stored["webhook_events"]
+    kept = dict(events)
+    events.clear()
+    world.generation = 1
+    assert [sent for _ in range(5) for sent in world.step()] == []
     world.now -= 86_400_000
-    world.say("n", "SENT")
-    world.step()
-    world.fails = 1
-    await world.answer()
+    events.update(kept)
 
-    assert sorted(set(world.step() + world.step(2_000))) == ["ep_a statuses-0-0-0", "ep_a statuses-0-1-0"]
+    assert world.step() + world.step(2_000) == ["ep_a statuses-0-0-0"]
 
 
 async def test_a_queue_whose_event_is_not_there_yet_is_looked_at_again() -> None:
@@ -637,15 +637,118 @@ async def test_a_sender_that_hangs_is_ended() -> None:
     assert world.ended == 1
 
 
-async def test_what_cannot_be_told_is_sent_again() -> None:
-    """At least once: the broker may have it all the same."""
+async def test_a_webhook_whose_outcome_cannot_be_produced_is_not_sent_again() -> None:
+    """The outcome is kept and produced again; the receiver answered, and the fault is the broker's."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT", "READ")
+    world.step()
+    world.fails = 1_000
+    await world.answer()
+    sent = []
+    for _ in range(60):
+        sent += world.step(1_000)
+        await world.answer()
+    assert sent == []
+    world.fails = 0
+    await world.settle()
+    world.apply()
+
+    assert world.step() == ["ep_a statuses-0-1-0"]
+
+
+async def test_an_outcome_is_produced_again_after_pauses_that_grow() -> None:
+    """From a second to half a minute; once it was produced, the next failure begins with a second."""
+    world = World(1, ep_a=Endpoint())
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        if seconds >= 1:
+            pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    world.dispatcher.pause = pause
+    for message, fails in (("m", 7), ("n", 1)):
+        world.say(message, "SENT")
+        world.step()
+        world.fails = fails
+        await world.answer()
+        for _ in range(5):
+            await world.settle()
+
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 1]
+
+
+async def test_an_outcome_of_a_partition_that_has_gone_is_given_up() -> None:
+    """If it comes back, what its tables list as due is sent, though nobody noticed that it was away."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT")
     world.step()
     world.fails = 1
+    world.worker.held = frozenset()
     await world.answer()
-    assert world.step() == []
+    assert not world.dispatcher._unsaid
+    world.worker.held = frozenset({0})
+
     assert world.step(1_500) == ["ep_a statuses-0-0-0"]
+
+
+async def test_no_attempts_begin_while_too_many_outcomes_are_not_produced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of that partition; others go on, and so does it once they are produced."""
+    monkeypatch.setattr(dispatching, "MOST_UNDER_WAY", 20)
+    world = World(2, ep_a=Endpoint())
+    names = [f"m-{n}" for n in range(200)]
+    ours = [name for name in names if world.data.partition_of(name) == 0][:60]
+    for name in ours:
+        world.say(name, "SENT")
+    world.fails = 10_000
+    for _ in range(10):
+        world.step(100)
+        await world.answer()
+    assert 20 <= len(world.sent) < 20 + MOST_AT_ONCE
+    world.fails = 0
+    world.say(world.data.name_in(1), "SENT")
+    assert [sent.split("-")[1] for sent in world.step()] == ["1"]
+    await world.settle()
+    for _ in range(10):
+        world.apply()
+        world.step(100)
+        await world.answer()
+
+    assert len(set(world.sent)) == len(world.sent) == 61
+
+
+async def test_a_queue_of_which_nothing_is_heard_is_read_after_a_long_pause() -> None:
+    """Its outcome was buried: the queue must be neither forgotten nor sent again and again."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    for _ in range(3):
+        assert world.step() == ["ep_a statuses-0-0-0"]
+        await world.answer()
+        ((partition, records),) = world.produced
+        world.produced.clear()
+        world.stands[partition] += len(records)
+        assert [world.step(60_000) for _ in range(60)] == [[]] * 60
+        world.now += 60_000
+    world.step()
+    await world.answer()
+    world.apply()
+
+    assert world.step(2 * LONGEST_PAUSE_MS) == []
+
+
+@pytest.mark.parametrize("asked", [-(2**70), 2**70])
+async def test_an_outcome_is_within_the_limits_of_its_type(asked: int) -> None:
+    """Whatever a receiver asks for, and whatever the clocks of the sender say."""
+    world = World(1, ep_a=Endpoint())
+    world.say("m", "SENT")
+    world.step()
+    world.dispatcher.done([Done(job.number, asked, asked, 503, None, "", asked) for job in world.jobs])
+    await world.settle()
+    ((_, ((_, value, _, _),)),) = world.produced
+
+    assert isinstance(read_said(value), Attempted)
 
 
 async def test_what_waits_is_sent_as_it_is_when_it_is_sent() -> None:
@@ -787,7 +890,7 @@ async def test_410_is_not_tried_at_once_until_it_is_heard_everywhere() -> None:
     assert list(queues) == [b"ep_a\0m"]
 
 
-async def test_whatever_keeps_it_from_being_told_it_is_sent_again() -> None:
+async def test_whatever_keeps_an_outcome_from_being_produced_it_is_produced_again() -> None:
     """An error that nobody thought of must not silence a partition."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT", "READ")
@@ -805,7 +908,7 @@ async def test_whatever_keeps_it_from_being_told_it_is_sent_again() -> None:
         await world.answer()
         world.apply()
 
-    assert world.sent == ["ep_a statuses-0-0-0"] * 2 + ["ep_a statuses-0-1-0", "ep_a statuses-0-1-1"]
+    assert world.sent == ["ep_a statuses-0-0-0", "ep_a statuses-0-1-0", "ep_a statuses-0-1-1"]
 
 
 async def test_all_that_waits_for_an_endpoint_that_is_gone_is_forgotten() -> None:

@@ -447,6 +447,58 @@ def test_what_waits_already_or_is_not_known_is_not_told_again() -> None:
     assert where.counts["webhook-repeated"] == 4
 
 
+def overflowing(count: int) -> Partition:
+    """A message of which so many events wait for an endpoint."""
+    where = partition(a=Endpoint())
+    for at in range(0, count, 500):
+        numbers = range(at, min(count, at + 500))
+        where.say(*(status("SENT", id=f"c-{number}", timestamp=NOON + number) for number in numbers))
+    return where
+
+
+def test_no_more_than_a_thousand_events_of_a_message_wait_for_an_endpoint() -> None:
+    """The oldest behind the first is given up, for the first may be under way; and that is reported once."""
+    where = overflowing(1_003)
+    kept = [f"statuses-0-{n}-0" for n in (0, *range(4, 1_003))]
+    assert waiting(where, "a") == kept
+    failed = [event.json for event in told_of(where)]
+    assert failed == [
+        {
+            "id": f"statuses-0-{number}-0-a",
+            "type": "webhook.failed",
+            "messageId": "m-1",
+            "occurredAt": "2026-11-23T12:00:00.000Z",
+            "eventId": f"statuses-0-{number}-0",
+            "endpointId": "a",
+            "attempts": 0,
+            "status": None,
+            "trouble": "overflow",
+        }
+        for number in (1, 2, 3)
+    ]
+    where.hear(attempted("statuses-0-0-0"))
+    assert waiting(where, "a") == kept[1:]
+
+
+def test_what_was_given_up_can_be_sent_again() -> None:
+    """It is listed as failed, and its first attempt is the first one."""
+    where = overflowing(1_001)
+    given_up = "statuses-0-1-0"
+    assert sendings(where)[given_up, "a"].state == "failed"
+    where.hear(
+        attempted("statuses-0-0-0"),
+        record("m-1", type="webhook.resend", eventId=given_up, endpointId="a"),
+    )
+    assert waiting(where, "a")[-1] == given_up
+    assert sendings(where)[given_up, "a"].state == "pending"
+    for event in waiting(where, "a"):
+        where.hear(attempted(event))
+
+    assert queues(where) == {}
+    assert sendings(where)[given_up, "a"].state == "delivered"
+    assert len(told_of(where, "webhook.delivered")) == 1_001
+
+
 def test_what_waits_for_an_endpoint_that_was_removed_is_forgotten() -> None:
     """But never what waits for one that is there."""
     where = partition(a=Endpoint(), b=Endpoint()).say(status("SENT"))

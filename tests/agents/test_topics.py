@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.topics import CATALOGUE, co_partitioned, names, outputs
+from streams.topics import CATALOGUE, clock_topic, co_partitioned, names, outputs
 
 
 def test_each_topic_has_a_full_name() -> None:
@@ -33,3 +33,12 @@ def test_a_dead_letter_has_room_for_any_input() -> None:
 
     assert largest["requests"] == largest["statuses"] == 16 * 1024 * 1024
     assert largest["dead-letters"] - largest["statuses"] >= 1024 * 1024
+
+
+def test_the_topic_of_the_clock_has_the_broker_s_timestamps_and_is_short() -> None:
+    """One partition, and an hour of it: what is written there is worth nothing."""
+    name, partitions, config, _ = clock_topic("app")
+
+    assert (name, partitions) == ("app-clock", 1)
+    assert config["message.timestamp.type"] == "LogAppendTime"
+    assert int(config["retention.ms"]) <= 3_600_000

@@ -143,7 +143,7 @@ async def test_a_fenced_producer_is_not_taken_for_a_refused_batch(broker: Broker
 
 @pytest.fixture
 def outside(broker: Broker) -> Producer:
-    return Producer(broker.make)
+    return Producer(broker.make, lambda: 1_764_000_000_000)
 
 
 async def produce(producer: Producer, *keys: bytes, size: int = 0) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 
 from streams.domain.delivery import Delivery
 from streams.domain.reports import report
-from streams.domain.statistics import DAY, HOUR, MINUTE, Windows
+from streams.domain.statistics import DAY, HOUR, MINUTE, Cell, Held, Windows
 from streams.domain.statuses import FIRST_FINAL, NAMES, NOTHING
 from streams.domain.times import to_ms
+from streams.web import counting
 from streams.web.counting import StatsPart
 from streams.web.queries import DIMENSIONS, Period, StatsQuery
-from streams.web.statistics import Statistics, unpacked
+from streams.web.statistics import TURN_CELLS, Statistics, unpacked
 from tables.formats import DELIVERIES
 from tests.agents.flowing import COUNTING, TABLES, record, request, status
 from tests.faults.views import not_exceeded
@@ -285,6 +287,81 @@ def test_activity_counts_what_happened_by_event_time(records: list[Any], ends: l
     assert answer["callbacks"]["applied"] == len(callbacks)
     late = [e.receipt - e.at for e in callbacks]
     assert math.isclose(answer["averageLateness"], sum(late) / len(late) if late else 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most_entries", [0, 40, 10_000])
+async def test_groups_without_room_are_answered_as_one(
+    seed: int, most_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it pending or not, no group counts less than nothing, and together they are the whole."""
+    monkeypatch.setattr("streams.domain.statistics.MOST_GROUPS", 4)
+    chance = random.Random(seed)
+    data = Data(PARTITIONS, TABLES._replace(counting=COUNTING._replace(most_entries=40)))
+    last = Data(PARTITIONS, TABLES._replace(counting=COUNTING._replace(most_entries=most_entries)))
+    for part, same in zip(data.parts, last.parts, strict=True):
+        same.stored = part.stored
+    for number in range(240):
+        # the last of it is pending, or folded with all that was
+        here = data if number < 200 else last
+        group = chance.randrange(15)
+        here.say(
+            f"m-{group}-{chance.randrange(4)}",
+            chance.choice(["SENT", "DELIVERED", "FAILED", "READ"]),
+            T0 + chance.randrange(3) * 60_000,
+            f"p-{group}",
+            templateId=f"t-{group}",
+        )
+    asked = asked_of(last)
+    for period in (None, Period(T0 - T0 % 60_000, T0 + HOUR_MS)):
+        for by in (("provider",), ("provider", "templateId")):
+            answer = json.loads(await asked.stats(StatsQuery(period, "created", by, None, {})))  # type: ignore[arg-type]
+            counts = [group["byStatus"] for group in answer["groups"]]
+            assert min(n for count in counts for n in count.values()) >= 0
+            for name, total in answer["byStatus"].items():
+                assert sum(count[name] for count in counts) == total
+            assert sum(group["totalMessages"] for group in answer["groups"]) == answer["totalMessages"]
+            assert answer["totalMessages"] == sum(1 for _ in deliveries_of(last))
+            assert any(group["provider"] == "other" for group in answer["groups"])
+
+
+async def test_of_many_groups_a_worker_tells_so_many_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is one group, so an answer has an end however many there are."""
+    monkeypatch.setattr(counting, "MOST_PART_GROUPS", 10)
+    data = Data(PARTITIONS, TABLES)
+    for number in range(60):
+        data.say(f"m-{number}", "SENT", T0, templateId=f"t-{number}")
+    answer = json.loads(await asked_of(data).stats(StatsQuery(None, "created", ("templateId",), None, {})))
+
+    assert len(answer["groups"]) <= 11
+    assert answer["totalMessages"] == 60 == sum(group["totalMessages"] for group in answer["groups"])
+    assert answer["groups"][0]["templateId"] == "other"
+
+
+async def test_who_adds_up_many_groups_lets_others_have_their_turn() -> None:
+    """The loop also feeds the consumer."""
+    cell = Cell(counts={2: 1})
+    part = StatsPart((0,), Held(), [(0, (f"t-{number}",), cell) for number in range(10 * TURN_CELLS)])
+
+    async def scatter(*_: Any) -> list[StatsPart]:
+        return [part]
+
+    asked = Statistics(MemoryReader(Data(1), [0]), STATS_TABLES, scatter, RETENTION_MS, lambda: T0)
+    turns = 0
+
+    async def have_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(have_turns())
+    answer = json.loads(await asked.stats(StatsQuery(None, "created", ("templateId",), None, {})))
+    others.cancel()
+
+    assert (answer["totalMessages"], answer["groupsLeftOut"]) == (10 * TURN_CELLS, 10 * TURN_CELLS - 1_000)
+    # to add up, to sum each group, the whole, and to rank; and one for each group that is shown
+    assert turns >= 4 * 10 + 1_000
 
 
 async def test_what_is_asked_twice_is_the_same_whoever_answers(group: Group) -> None:
