@@ -53,6 +53,7 @@ class EmbeddedCluster:
         if nodes is not None and there not in (0, nodes):
             raise OtherCluster(self.data_dir, there, nodes)
         self._ports = ports
+        self._placed = False
         self._say = say
         count = nodes or there or 1
         self.brokers = [EmbeddedKafka(self._directory(n, count), say=say) for n in range(1, count + 1)]
@@ -99,7 +100,7 @@ class EmbeddedCluster:
         if all(running):
             raise BrokerRunning(self.data_dir, running[0].pid, self.url)  # type: ignore[union-attr]
         ensure_jars(say=self._say)  # before several look for them at once
-        if not any(running):
+        if not any(running) and not self._placed:
             self._place()
         missing = [broker for broker, found in zip(self.brokers, running, strict=True) if found is None]
         try:
@@ -136,13 +137,14 @@ class EmbeddedCluster:
         if len(self.brokers) == 1:
             self.brokers[0].port = self._ports[0] if self._ports else 0
             return
-        free = probe.free_ports(2 * len(self.brokers))
+        free = probe.lasting_ports(2 * len(self.brokers))
         layout = {"ports": list(self._ports) or free[::2], "controller_ports": free[1::2]}
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._layout.write_text(json.dumps(layout))
         self._take(layout)
 
     def _take(self, layout: Mapping[str, list[int]]) -> None:
+        self._placed = True
         for broker, port in zip(self.brokers, layout["ports"], strict=True):
             broker.port = port
             broker.node = replace(broker.node, controller_ports=tuple(layout["controller_ports"]))

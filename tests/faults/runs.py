@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,12 +264,17 @@ def overdue(parts: list[Expected], by_ms: int) -> list[str]:
 
 
 def verdict(
-    cluster: Cluster, rng: random.Random, huge: int, supervise: Callable[[], None] = lambda: None
+    cluster: Cluster,
+    rng: random.Random,
+    huge: int,
+    supervise: Callable[[], None] = lambda: None,
+    unsure: Container[Path] = (),
 ) -> Report:
     """Let the workers finish, ask their views, end them, and judge what they leave.
 
     Args:
         huge: how many records of HUGE_BYTES were produced; the checker knows only what it finds in the log.
+        unsure: stores of which less can be asked, see `wrong_stores`.
     """
 
     def all_ready() -> bool:
@@ -294,5 +299,5 @@ def verdict(
         report.dead_missing += ["a huge record"] * (huge - found)
         report.overdue = overdue(expected, by_ms)
         report.views_wrong = views.wrong(answers, expected)
-        report.stores_wrong = wrong_stores(cluster.names, cluster.directory)
+        report.stores_wrong = wrong_stores(cluster.names, cluster.directory, unsure)
     return report
