@@ -29,7 +29,6 @@ class Proxy:
         self.delay_s = 0.0
         self.silent = False
         self.refusing = False
-        self.passed_bytes = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -79,7 +78,6 @@ class Proxy:
                 while self.silent and not writer.is_closing():
                     await asyncio.sleep(LOOK_S)
                 writer.write(piece)
-                self.passed_bytes += len(piece)
                 await writer.drain()
         writer.close()
 

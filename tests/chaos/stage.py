@@ -173,6 +173,7 @@ class Stage:
     """One application under load, and what the faults have done to it so far.
 
     Attributes:
+        patience_s: after which a group that does not commit is stalled.
         recovered_after_s: by the present fault; None until it is known.
         own_exits: how many workers ended by themselves, by the present fault.
         huge: how many records of HUGE_BYTES faults have produced.
@@ -184,6 +185,7 @@ class Stage:
     load: Load
     rng: random.Random
     progress: Progress
+    patience_s: float = STALL_S
     recovered_after_s: float | None = None
     own_exits: int = 0
     huge: int = 0
@@ -265,11 +267,11 @@ class Stage:
         """
         began = time.monotonic() if since is None else since
         start = dict(self.progress.committed() or self.progress.last)
-        deadline = time.monotonic() + STALL_S
+        deadline = time.monotonic() + self.patience_s
         while stuck := self._stuck(start):
             if time.monotonic() > deadline:
                 raise Stalled(
-                    f"nothing committed for {STALL_S:g} s on {', '.join(stuck)}; {self.diagnosis()}"
+                    f"nothing committed for {self.patience_s:g} s on {', '.join(stuck)}; {self.diagnosis()}"
                 )
             self.pause(LOOK_S)
         took = time.monotonic() - began

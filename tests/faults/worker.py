@@ -6,6 +6,7 @@ matters, which dates records.
 """
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -58,9 +59,10 @@ def _milliseconds() -> int:
 
 def main() -> None:
     shift_clock(Path(os.environ["FAULTS_CLOCK"]))
+    sys.argv = ["streams", "worker"]  # which Faust reads
     from streams.__main__ import main
 
-    main(["worker"])
+    main(sys.argv[1:])
 
 
 if __name__ == "__main__":
