@@ -20,6 +20,7 @@ from streams.kafka.errors import EmbeddedKafkaError
 from tests.faults.runs import seed_from_env
 
 from .catalogue import CATALOGUE, Kind
+from .cuts import CUTS, cuts_for, play_cut
 from .rounds import RECORDS_PER_SECOND, Round, play, schedule
 from .stage import STALL_S, Brokers
 from .tables import table, write_json
@@ -32,11 +33,13 @@ TABLE_WIDTH = 120
 def main(arguments: list[str]) -> int:
     chosen = _parse(arguments)
     if chosen.list:
-        for kind in CATALOGUE.values():
-            print(f"{kind.name}" + (f"  ({kind.nodes} brokers)" if kind.nodes > 1 else ""))
+        print(*CATALOGUE, *CUTS, sep="\n")
         return 0
     kinds = list(_possible(chosen))
-    print(f"seed {chosen.seed}, {len(kinds)} kinds of faults, {chosen.nodes} broker(s)", flush=True)
+    count = len(kinds) + sum(_is_chosen(name, chosen) for name in cuts_for(chosen.nodes))
+    if not count:
+        sys.exit("no kind of fault has such a name: see --list")
+    print(f"seed {chosen.seed}, {count} kinds of faults, {chosen.nodes} broker(s)", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves every block
     rounds: list[Round] = []
     try:
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def _possible(chosen: argparse.Namespace) -> Iterator[Kind]:
     for kind in CATALOGUE.values():
-        if chosen.kinds and not any(part in kind.name for part in chosen.kinds):
+        if not _is_chosen(kind.name, chosen):
             continue
         if kind.nodes > chosen.nodes:
             print(f"left out: {kind.name}, which needs {kind.nodes} brokers")
@@ -65,19 +68,20 @@ def _possible(chosen: argparse.Namespace) -> Iterator[Kind]:
 def _rounds(brokers: Brokers, chosen: argparse.Namespace, kinds: list[Kind]) -> Iterator[Round]:
     """Play rounds until the time is over; with --each, one of every kind."""
     deadline = time.monotonic() + 60 * chosen.minutes
-    dealt = schedule(kinds, chosen.seed)
-    plans = ([kind] for kind in kinds) if chosen.each else _plans(dealt)
-    for number, plan in enumerate(plans):
+    goes_on = partial(_is_before, deadline)
+    for number, plan in enumerate(_plans(chosen, kinds)):
         seed = chosen.seed * 1_000 + number
         directory = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
         _say(f"round {number + 1}, seed {seed}")
-        goes_on = partial(_is_before, deadline)
-        played = play(brokers, directory, seed, plan, goes_on, _say, chosen.rate, chosen.patience)
+        if isinstance(plan, str):
+            played = play_cut(brokers, directory, seed, plan, _say)
+        else:
+            played = play(brokers, directory, seed, plan, goes_on, _say, chosen.rate, chosen.patience)
         _say(str(played) if played.clean else f"{played}\n  workers' logs: {directory}")
         if played.clean:
             shutil.rmtree(directory, ignore_errors=True)
         yield played
-        if time.monotonic() >= deadline:
+        if not goes_on():
             return
 
 
@@ -85,9 +89,22 @@ def _is_before(deadline: float) -> bool:
     return time.monotonic() < deadline
 
 
-def _plans(dealt: Iterator[Kind]) -> Iterator[list[Kind]]:
+def _plans(chosen: argparse.Namespace, kinds: list[Kind]) -> Iterator[list[Kind] | str]:
+    """Yield what rounds are of: several faults, or one cut of a log."""
+    cuts = [name for name in cuts_for(chosen.nodes) if _is_chosen(name, chosen)]
+    if chosen.each:
+        yield from ([kind] for kind in kinds)
+        yield from cuts
+        return
+    dealt = schedule(kinds, chosen.seed)
     while True:
-        yield list(itertools.islice(dealt, ROUND_FAULTS))
+        for _ in range(0, len(kinds), ROUND_FAULTS):
+            yield list(itertools.islice(dealt, ROUND_FAULTS))
+        yield from cuts
+
+
+def _is_chosen(name: str, chosen: argparse.Namespace) -> bool:
+    return not chosen.kinds or any(part in name for part in chosen.kinds)
 
 
 def _conclude(rounds: list[Round], chosen: argparse.Namespace) -> int:

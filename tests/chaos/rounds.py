@@ -67,15 +67,12 @@ class Round:
 
     @property
     def clean(self) -> bool:
-        return (
-            not self.problem
-            and self.report is not None
-            and not self.report.faults()
-            and not any(trial.problem for trial in self.trials)
-        )
+        found = self.report.faults() if self.report else {}
+        return not self.problem and not found and not any(trial.problem for trial in self.trials)
 
     def __str__(self) -> str:
-        return f"round of seed {self.seed}, {self.seconds:.0f} s: {self.problem or self.report}"
+        verdict = self.problem or self.report or "; ".join(trial.problem for trial in self.trials)
+        return f"round of seed {self.seed}, {self.seconds:.0f} s: {verdict or 'as expected'}"
 
 
 def schedule(kinds: Sequence[Kind], seed: int) -> Iterator[Kind]:
@@ -123,7 +120,7 @@ def play(
     if played.report is not None:
         attribute(played, names)
     played.seconds = time.monotonic() - began
-    _forget_topics(brokers, names)
+    forget_topics(brokers, names)
     return played
 
 
@@ -222,7 +219,7 @@ def _all(logs: dict[str, dict[int, list[Raw]]]) -> Iterator[Raw]:
             yield from records
 
 
-def _forget_topics(brokers: Brokers, names: Names) -> None:
+def forget_topics(brokers: Brokers, names: Names) -> None:
     """Brokers last longer than a round, and its topics would be copied and cleaned for ever."""
     admin = AdminClient({"bootstrap.servers": brokers.cluster.bootstrap, "log_level": 0})
     every = [*placed(names.prefix, names.partitions), *changelogs(names.app_id, names.partitions)]
