@@ -48,7 +48,7 @@ class Trial:
     begin: Positions
     detail: str = ""
     recovered_after_s: float | None = None
-    own_exits: int = 0
+    own_exits: list[str] = field(default_factory=list)
     problem: str = ""
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -138,12 +138,14 @@ def _try_all(
         began = time.monotonic()
         trial = try_one(stage, kind)
         played.trials.append(trial)
-        took = "stalled" if trial.recovered_after_s is None else f"{trial.recovered_after_s:5.1f} s"
-        exits = f", {trial.own_exits} own exits" if trial.own_exits else ""
-        say(
-            f"{number:4}  {kind.name} ({trial.detail}): recovered after {took}{exits}"
-            f"  [{time.monotonic() - began:.0f} s]" + (f"\n      {trial.problem}" if trial.problem else "")
+        took = (
+            "stalled"
+            if trial.recovered_after_s is None
+            else f"recovered after {trial.recovered_after_s:.1f} s"
         )
+        say(f"{number:4}  {kind.name} ({trial.detail}): {took}  [{time.monotonic() - began:.0f} s]")
+        for line in (*trial.own_exits, *([trial.problem] if trial.problem else [])):
+            say(f"      {line}")
         if not goes_on():
             return
 
@@ -151,7 +153,7 @@ def _try_all(
 def try_one(stage: Stage, kind: Kind) -> Trial:
     """Bring a fault about, and wait until the group works again; if it does not, start it anew."""
     trial = Trial(kind.name, dict(stage.progress.committed() or stage.progress.last))
-    stage.recovered_after_s, stage.own_exits = None, 0
+    stage.recovered_after_s, stage.own_exits = None, []
     try:
         trial.detail = kind.act(stage)
         stage.recover()

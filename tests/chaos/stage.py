@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -159,6 +160,17 @@ class Progress:
         return tp.topic.removeprefix(self.names.prefix), tp.partition
 
 
+#: What the last line of a traceback begins with.
+EXCEPTION = re.compile(r"^([\w.]+(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|Error: .*)", re.MULTILINE)
+
+
+def reason(worker: Worker) -> str:
+    """Return why a worker ended: its exit code, and the last exception in its log."""
+    code = worker.process.returncode if worker.process else None
+    found = [match[0] for match in EXCEPTION.finditer(worker.last_words(400))]
+    return f"exit code {code}, {(found or [worker.last_words(1)])[-1][:200]}"
+
+
 @dataclass
 class Restart:
     """When a worker is to be started again, and when it last was; of time.monotonic."""
@@ -175,7 +187,7 @@ class Stage:
     Attributes:
         patience_s: after which a group that does not commit is stalled.
         recovered_after_s: by the present fault; None until it is known.
-        own_exits: how many workers ended by themselves, by the present fault.
+        own_exits: workers that ended by themselves, by the present fault, and why.
         huge: how many records of HUGE_BYTES faults have produced.
         unsure: stores that a fault has damaged or made older than their changelog.
     """
@@ -187,7 +199,7 @@ class Stage:
     progress: Progress
     patience_s: float = STALL_S
     recovered_after_s: float | None = None
-    own_exits: int = 0
+    own_exits: list[str] = field(default_factory=list)
     huge: int = 0
     unsure: Container[Path] = field(default_factory=set)
     mounts: list[Path] = field(default_factory=list)
@@ -236,7 +248,7 @@ class Stage:
                 continue
             restart = self._restarts.setdefault(worker.name, Restart())
             if restart.due is None:
-                self.own_exits += 1
+                self.own_exits.append(f"{worker.name}: {reason(worker)}")
                 was_young = now - restart.last < YOUNG_S
                 restart.pause_s = min(2 * restart.pause_s, LONGEST_RESTART_S) if was_young else RESTART_S
                 restart.due = now + restart.pause_s

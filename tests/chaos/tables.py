@@ -45,7 +45,7 @@ def line(kind: str, trials: Sequence[Trial]) -> Line:
         rank(recoveries, 50),
         rank(recoveries, 95),
         sum(trial.recovered_after_s is None for trial in trials),
-        sum(trial.own_exits for trial in trials),
+        sum(len(trial.own_exits) for trial in trials),
         *(sum(len(getattr(trial, what)) for trial in trials) for what in ("lost", "doubled", "wrong")),
     )
 

@@ -69,7 +69,7 @@ def test_a_finding_is_put_down_to_the_last_fault_before_its_input(
 
 
 def test_a_table_counts_trials_by_kind(played: Round) -> None:
-    played.trials.append(Trial("first", {}, recovered_after_s=3.0, own_exits=2, doubled=["x"]))
+    played.trials.append(Trial("first", {}, recovered_after_s=3.0, own_exits=["w0", "w1"], doubled=["x"]))
 
     assert lines([played]) == [
         Line("first", 2, 1.0, 3.0, 0, 2, 0, 1, 0),
