@@ -136,8 +136,9 @@ def _try_all(
     for number, kind in enumerate(kinds, start=1):
         stage.pause(stage.rng.uniform(0, PAUSE_S))  # the random moment itself
         began = time.monotonic()
-        trial = try_one(stage, kind)
+        trial = Trial(kind.name, dict(stage.progress.committed() or stage.progress.last))
         played.trials.append(trial)
+        try_one(stage, kind, trial)
         took = (
             "stalled"
             if trial.recovered_after_s is None
@@ -150,9 +151,8 @@ def _try_all(
             return
 
 
-def try_one(stage: Stage, kind: Kind) -> Trial:
+def try_one(stage: Stage, kind: Kind, trial: Trial) -> None:
     """Bring a fault about, and wait until the group works again; if it does not, start it anew."""
-    trial = Trial(kind.name, dict(stage.progress.committed() or stage.progress.last))
     stage.recovered_after_s, stage.own_exits = None, []
     try:
         trial.detail = kind.act(stage)
@@ -161,8 +161,8 @@ def try_one(stage: Stage, kind: Kind) -> Trial:
     except (Stalled, FaultRunError) as error:
         trial.problem = str(error)
         _start_anew(stage)
-    trial.own_exits = stage.own_exits
-    return trial
+    finally:
+        trial.own_exits = stage.own_exits
 
 
 def _start_anew(stage: Stage) -> None:

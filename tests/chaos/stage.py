@@ -122,7 +122,7 @@ class Progress:
         self.names = names
         self.last: Positions = {}
         self._reader = Consumer({**quiet, "group.id": names.app_id, "enable.auto.commit": False})
-        self._admin = AdminClient(quiet)
+        self.admin = AdminClient(quiet)
 
     def close(self) -> None:
         self._reader.close()
@@ -148,7 +148,7 @@ class Progress:
             for s in STREAMS
             for p in range(self.names.partitions)
         }
-        answers: Any = self._admin.list_offsets(
+        answers: Any = self.admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
         )
         try:
@@ -165,10 +165,11 @@ EXCEPTION = re.compile(r"^([\w.]+(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|
 
 
 def reason(worker: Worker) -> str:
-    """Return why a worker ended: its exit code, and the last exception in its log."""
+    """Return why a worker ended: its exit code, and the first exception in its log since it started."""
     code = worker.process.returncode if worker.process else None
-    found = [match[0] for match in EXCEPTION.finditer(worker.last_words(400))]
-    return f"exit code {code}, {(found or [worker.last_words(1)])[-1][:200]}"
+    said = worker.last_words(1_000).rpartition("--- start ")[2]
+    found = EXCEPTION.search(said)
+    return f"exit code {code}, {(found[0] if found else said.strip().rpartition(chr(10))[2])[:200]}"
 
 
 @dataclass
@@ -331,7 +332,7 @@ class Stage:
 
     def _settings(self, topic: str, names: Container[str]) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        (answer,) = self._admin.describe_configs([resource], request_timeout=30).values()
+        (answer,) = self.progress.admin.describe_configs([resource], request_timeout=30).values()
         return {name: str(entry.value) for name, entry in answer.result().items() if name in names}
 
     def _alter(self, wanted: dict[str, dict[str, str]]) -> None:
@@ -344,17 +345,13 @@ class Stage:
             )
             for topic, values in wanted.items()
         ]
-        for answer in self._admin.incremental_alter_configs(resources, request_timeout=30).values():
+        for answer in self.progress.admin.incremental_alter_configs(resources, request_timeout=30).values():
             answer.result()
 
     def topics(self) -> dict[str, Any]:
         """Return the metadata of the application's topics."""
-        known = self._admin.list_topics(timeout=30).topics
+        known = self.progress.admin.list_topics(timeout=30).topics
         return {name: known[name] for name in self.names.all}
-
-    @property
-    def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.names.bootstrap, "log_level": 0})
 
     def produce(self, records: Sequence[tuple[str, int, bytes | None, bytes | None, Any]]) -> None:
         """Produce records (stream, partition, key, value, headers) beside the load."""
