@@ -136,6 +136,7 @@ class EmbeddedCluster:
         """Choose all ports together, before any node runs: each node must know those of all."""
         if len(self.brokers) == 1:
             self.brokers[0].port = self._ports[0] if self._ports else 0
+            self._placed = True
             return
         free = probe.lasting_ports(2 * len(self.brokers))
         layout = {"ports": list(self._ports) or free[::2], "controller_ports": free[1::2]}

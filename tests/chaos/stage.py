@@ -58,15 +58,12 @@ class Brokers:
     """Embedded brokers with a proxied listener for each worker; they last over several rounds."""
 
     def __init__(self, nodes: int, say: Say = lambda _line: None) -> None:
-        ports = probe.lasting_ports(2 * nodes * len(WORKERS))
-        targets = iter(ports[: nodes * len(WORKERS)])
-        fronts = iter(ports[nodes * len(WORKERS) :])
+        ports = iter(probe.lasting_ports(nodes + 2 * nodes * len(WORKERS)))
+        own = [next(ports) for _ in range(nodes)]
         self.network = Network()
-        self._planned = [
-            {name: Listener(next(targets), next(fronts)) for name in WORKERS} for _ in range(nodes)
-        ]
+        self._planned = [{name: Listener(next(ports), next(ports)) for name in WORKERS} for _ in range(nodes)]
         named = [{name.upper(): at for name, at in node.items()} for node in self._planned]
-        self.cluster = EmbeddedCluster(nodes=nodes, listeners=named, say=say)
+        self.cluster = EmbeddedCluster(nodes=nodes, ports=own, listeners=named, say=say)
         self.proxies: dict[str, list[Proxy]] = {name: [] for name in WORKERS}
 
     def __enter__(self) -> Self:
