@@ -391,8 +391,7 @@ def _damage(name: str, harm: damage.Harm) -> None:
             if harmed is None:
                 return f"{worker.name} had none"
             harm(harmed, stage.rng)
-            assert isinstance(stage.unsure, set)
-            stage.unsure.add(harmed)
+            stage.unsure.paths.add(harmed)
             since = time.monotonic()
         stage.recover(since)
         return f"{worker.name}: {harmed.name}"
@@ -406,7 +405,7 @@ for _name, _harm in damage.HARMS.items():
 def changelogs_compacted(stage: Stage) -> str:
     """Longer than tombstones live, so that what it has not seen deleted is deleted without a trace."""
     worker = stage.any_worker()
-    stage.unsure = damage.Everything()
+    stage.unsure.all = True
     eager = {
         "min_cleanable_dirty_ratio": "0.001",
         "delete_retention_ms": 1,

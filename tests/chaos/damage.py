@@ -17,13 +17,6 @@ from tests.faults.stores import OFFSET, offset_of, read_store
 Harm = Callable[[Path, random.Random], None]
 
 
-class Everything:
-    """Contains whatever is asked for."""
-
-    def __contains__(self, _item: object) -> bool:
-        return True
-
-
 def any_store(data_dir: Path, rng: random.Random) -> Path | None:
     """Return a store that has something on the disk."""
     stores = sorted(store for store in data_dir.rglob("*-*.db") if list(store.glob("*.sst")))
@@ -129,7 +122,6 @@ def fill(path: Path) -> None:
 __all__ = [
     "HARMS",
     "TABLES",
-    "Everything",
     "Harm",
     "any_store",
     "cannot_mount",

@@ -170,6 +170,17 @@ def reason(worker: Worker) -> str:
 
 
 @dataclass
+class Unsure:
+    """Stores of which less can be asked: those that were damaged, or all, once changelogs were compacted."""
+
+    paths: set[Path] = field(default_factory=set)
+    all: bool = False
+
+    def __contains__(self, path: object) -> bool:
+        return self.all or path in self.paths
+
+
+@dataclass
 class Restart:
     """When a worker is to be started again, and when it last was; of time.monotonic."""
 
@@ -187,7 +198,7 @@ class Stage:
         recovered_after_s: by the present fault; None until it is known.
         own_exits: workers that ended by themselves, by the present fault, and why.
         huge: how many records of HUGE_BYTES faults have produced.
-        unsure: stores that a fault has damaged or made older than their changelog.
+        unsure: what faults have done to stores.
     """
 
     brokers: Brokers
@@ -199,7 +210,7 @@ class Stage:
     recovered_after_s: float | None = None
     own_exits: list[str] = field(default_factory=list)
     huge: int = 0
-    unsure: Container[Path] = field(default_factory=set)
+    unsure: Unsure = field(default_factory=Unsure)
     mounts: list[Path] = field(default_factory=list)
     _away: set[str] = field(default_factory=set)
     _restarts: dict[str, Restart] = field(default_factory=dict)
