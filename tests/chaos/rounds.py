@@ -12,7 +12,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.topics import changelogs, placed
+from streams.topics import TABLES, changelogs, placed
 from tests.faults.checker import Report
 from tests.faults.cluster import Cluster, FaultRunError
 from tests.faults.inputs import Raw
@@ -112,7 +112,7 @@ def play(
             brokers.heal()
             say("         judging …")
             huge = load.huge + stage.huge
-            played.report = verdict(cluster, rng, huge, stage.supervise, stage.unsure)
+            played.report = verdict(cluster, rng, huge, stage.supervise, stage.unsure, TABLES)
         except (FaultRunError, Stalled, RuntimeError, KafkaException) as error:
             played.problem = f"no verdict: {error}"
         finally:

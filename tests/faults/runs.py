@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .checker import Report, check, expected_of
 from .cluster import READY_S, Cluster, FaultRunError, Worker, until
 from .inputs import Ages
 from .load import Load
-from .logs import Names, read_world
+from .logs import TABLES, Names, read_world
 from .reference import Expected
 from .stores import wrong_stores
 from .traffic import HUGE_BYTES
@@ -269,12 +269,14 @@ def verdict(
     huge: int,
     supervise: Callable[[], None] = lambda: None,
     unsure: Container[Path] = (),
+    tables: Sequence[str] = TABLES,
 ) -> Report:
     """Let the workers finish, ask their views, end them, and judge what they leave.
 
     Args:
         huge: how many records of HUGE_BYTES were produced; the checker knows only what it finds in the log.
         unsure: stores of which less can be asked, see `wrong_stores`.
+        tables: whose stores are judged.
     """
 
     def all_ready() -> bool:
@@ -299,5 +301,5 @@ def verdict(
         report.dead_missing += ["a huge record"] * (huge - found)
         report.overdue = overdue(expected, by_ms)
         report.views_wrong = views.wrong(answers, expected)
-        report.stores_wrong = wrong_stores(cluster.names, cluster.directory, unsure)
+        report.stores_wrong = wrong_stores(cluster.names, cluster.directory, unsure, tables)
     return report
