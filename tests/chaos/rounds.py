@@ -3,6 +3,7 @@
 import contextlib
 import random
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,6 +118,8 @@ def play(
             played.problem = f"no verdict: {error}"
         finally:
             stage.unmount()
+    for broker in brokers.nodes:  # their directory goes with them
+        shutil.copy(broker.log_file, directory / f"broker-{broker.node.id}.log")
     if played.report is not None:
         attribute(played, names)
     played.seconds = time.monotonic() - began
@@ -133,39 +136,41 @@ def _begin(stage: Stage) -> None:
 def _try_all(
     stage: Stage, kinds: Iterable[Kind], goes_on: Callable[[], bool], played: Round, say: Say
 ) -> None:
+    """Try one fault after the other, unless one leaves a group that not even a restart gets going."""
     for number, kind in enumerate(kinds, start=1):
         stage.pause(stage.rng.uniform(0, PAUSE_S))  # the random moment itself
         began = time.monotonic()
         trial = Trial(kind.name, dict(stage.progress.committed() or stage.progress.last))
         played.trials.append(trial)
-        try_one(stage, kind, trial)
-        took = (
-            "stalled"
-            if trial.recovered_after_s is None
-            else f"recovered after {trial.recovered_after_s:.1f} s"
-        )
-        say(f"{number:4}  {kind.name} ({trial.detail}): {took}  [{time.monotonic() - began:.0f} s]")
+        works = try_one(stage, kind, trial)
+        after = trial.recovered_after_s
+        how = "stalled" if after is None else f"recovered after {after:.1f} s"
+        say(f"{number:4}  {kind.name} ({trial.detail}): {how}  [{time.monotonic() - began:.0f} s]")
         for line in (*trial.own_exits, *([trial.problem] if trial.problem else [])):
             say(f"      {line}")
-        if not goes_on():
+        if not works or not goes_on():
             return
 
 
-def try_one(stage: Stage, kind: Kind, trial: Trial) -> None:
-    """Bring a fault about, and wait until the group works again; if it does not, start it anew."""
+def try_one(stage: Stage, kind: Kind, trial: Trial) -> bool:
+    """Bring a fault about, and wait until the group works again; if it does not, restart all workers.
+
+    Returns: whether the group works in the end.
+    """
     stage.recovered_after_s, stage.own_exits = None, []
     try:
         trial.detail = kind.act(stage)
         stage.recover()
         trial.recovered_after_s = stage.recovered_after_s
-    except (Stalled, FaultRunError) as error:
-        trial.problem = str(error)
-        _start_anew(stage)
+    except (Stalled, FaultRunError, KafkaException) as error:
+        trial.problem = f"{error}"
+        return _works_anew(stage, trial)
     finally:
         trial.own_exits = stage.own_exits
+    return True
 
 
-def _start_anew(stage: Stage) -> None:
+def _works_anew(stage: Stage, trial: Trial) -> bool:
     """Do what an operator would: see that brokers and links are there, and restart every worker."""
     stage.brokers.heal()
     workers = [worker for worker in stage.cluster.workers.values()]
@@ -173,7 +178,12 @@ def _start_anew(stage: Stage) -> None:
         for worker in workers:
             worker.set_clock(0)
             worker.kill()
-    stage.recover()
+    try:
+        stage.recover()
+    except Stalled:
+        trial.problem += "; nor after a restart of all workers"
+        return False
+    return True
 
 
 def attribute(played: Round, names: Names) -> None:
