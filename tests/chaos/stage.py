@@ -43,7 +43,7 @@ RESTART_S, LONGEST_RESTART_S = 1.0, 8.0
 #: A worker that ended sooner after its start will soon end again.
 YOUNG_S = 10.0
 BROKER_STOP_S = 30.0
-ASK_S = 3.0
+ASK_S = 5.0
 LOOK_S = 0.1
 
 Say = Callable[[str], None]
@@ -112,14 +112,25 @@ class Brokers:
 
 
 class Progress:
-    """The group's committed positions and its inputs' ends, asked of brokers that may not answer."""
+    """The group's committed positions and its inputs' ends, asked of brokers that may not answer.
+
+    Clients that got no answer are thrown away: some of librdkafka's take long to find brokers that were away.
+    """
 
     def __init__(self, names: Names) -> None:
-        quiet = {"bootstrap.servers": names.bootstrap, "log_level": 0}
         self.names = names
         self.last: Positions = {}
-        self._reader = Consumer({**quiet, "group.id": names.app_id, "enable.auto.commit": False})
-        self.admin = AdminClient(quiet)
+        self._quiet: dict[str, Any] = {
+            "bootstrap.servers": names.bootstrap,
+            "log_level": 0,
+            "reconnect.backoff.max.ms": 500,
+        }
+        self._open()
+
+    def _open(self) -> None:
+        group = {"group.id": self.names.app_id, "enable.auto.commit": False}
+        self._reader = Consumer({**self._quiet, **group})
+        self.admin = AdminClient(self._quiet)
 
     def close(self) -> None:
         self._reader.close()
@@ -132,9 +143,9 @@ class Progress:
         try:
             answers = self._reader.committed(asked, timeout=ASK_S)
         except KafkaException:
-            return None
+            return self._without_answer()
         if any(answer.error for answer in answers):
-            return None
+            return self._without_answer()
         self.last = {self._place(answer): max(0, answer.offset) for answer in answers}
         return self.last
 
@@ -145,13 +156,16 @@ class Progress:
             for s in STREAMS
             for p in range(self.names.partitions)
         }
-        answers: Any = self.admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
-        )
+        level = IsolationLevel.READ_UNCOMMITTED
         try:
-            return {self._place(tp): answer.result(ASK_S).offset for tp, answer in answers.items()}
+            answers: Any = self.admin.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
+            return {self._place(tp): answer.result(2 * ASK_S).offset for tp, answer in answers.items()}
         except (KafkaException, TimeoutError):
-            return None
+            return self._without_answer()
+
+    def _without_answer(self) -> None:
+        self._reader.close()
+        self._open()
 
     def _place(self, tp: TopicPartition) -> tuple[str, int]:
         return tp.topic.removeprefix(self.names.prefix), tp.partition
