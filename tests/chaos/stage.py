@@ -226,6 +226,7 @@ class Stage:
     huge: int = 0
     unsure: Unsure = field(default_factory=Unsure)
     mounts: list[Path] = field(default_factory=list)
+    now: Callable[[], float] = time.monotonic
     _away: set[str] = field(default_factory=set)
     _restarts: dict[str, Restart] = field(default_factory=dict)
 
@@ -265,7 +266,7 @@ class Stage:
 
     def supervise(self) -> None:
         """Start workers again that ended by themselves: later each time that they did so soon."""
-        now = time.monotonic()
+        now = self.now()
         for worker in self.cluster.workers.values():
             if worker.alive or worker.name in self._away:
                 continue
