@@ -130,6 +130,8 @@ def play(
 def _begin(stage: Stage) -> None:
     for name in WORKERS:
         stage.worker(name).start()
+    for name in WORKERS:
+        stage.cluster.await_ready(stage.worker(name))
     stage.recover()
 
 
