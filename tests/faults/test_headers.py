@@ -17,7 +17,7 @@ def names() -> Iterator[Names]:
     broker = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})
     (address,) = (f"{one.host}:{one.port}" for one in broker.list_topics(timeout=10).brokers.values())
     found = Names(address, "app", "p.", 1)
-    broker.produce(found.input("statuses"), b"before", headers=[("plain", b"1")])
+    broker.produce(found.input("statuses"), b"before", partition=0, headers=[("plain", b"1")])
     assert broker.flush(10) == 0
     yield found
 
