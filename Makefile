@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --require-hashes
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test chaos check bench lock clean
 
 help:
 	@echo 'make run     Kafka, a worker with its web view, and simulated traffic; Ctrl-C stops it all.'
 	@echo '             make run ARGS="--messages 10000 --exit" processes so many and prints a summary.'
 	@echo 'make test    every test, the ones on a real broker included; ARGS go to pytest.'
+	@echo 'make chaos   faults of all kinds under load; ARGS="--seed N --minutes M --nodes 3", --help for more.'
 	@echo 'make check   ruff, format, mypy --strict.'
 	@echo 'make bench   throughput and latency beside a bare loop; ARGS="--json FILE" keeps the figures.'
 	@echo 'make lock    requirements/*.in resolved anew into the hashed locks (needs uv).'
@@ -22,6 +23,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One embedded Kafka broker as a thing to start, ask and stop."""
+"""One embedded Kafka broker as a thing to start, ask and stop; `cluster` has several."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +25,6 @@ STOP_GRACE_S = 4.0
 NEEDED_BYTES = 256 * 2**20
 
 _JVM_OPTIONS = (
-    "-Xms512m",
-    "-Xmx512m",
     # Measured on two cores with 1.6 million records in transactions: the collectors cost the same; with the
     # first compiler alone a start takes a quarter less CPU, and 200,000 records 0.9 s of it instead of 1.4.
     "-XX:+UseSerialGC",
@@ -61,12 +59,23 @@ class EmbeddedKafka:
         data_dir: its log, topics and pid file; not given: a temporary directory, removed at the stop.
         port: where clients connect; 0 takes a free one.
         say: told, in a line, what takes time.
+        node: which node it is of which cluster; the only one when not given.
     """
 
-    def __init__(self, data_dir: Path | None = None, *, port: int = 0, say: Say = lambda _line: None) -> None:
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        port: int = 0,
+        say: Say = lambda _line: None,
+        node: properties.Node = properties.ALONE,
+    ) -> None:
         self._temporary = data_dir is None
         self.data_dir = (data_dir or Path(tempfile.mkdtemp(prefix="delivery-tracker-kafka-"))).absolute()
         self.port = port
+        self.node = node
+        #: Removed when the owner has died: ours, or the cluster's.
+        self.orphaned_dir = self.data_dir if self._temporary else None
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -109,18 +118,23 @@ class EmbeddedKafka:
             EmbeddedKafkaError: one of its kinds; nothing is left running.
         """
         try:
-            self._start(detached)
+            self.launch(detached=detached)
+            self.await_serving()
         except BaseException:
             self._clean_up()
             raise
 
-    def stop(self) -> None:
-        """Stop the broker within five seconds, whoever started it, and remove a temporary directory."""
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Stop the broker, whoever started it, and remove a temporary directory.
+
+        Args:
+            grace_s: seconds between SIGTERM and SIGKILL.
+        """
         running = self.status() if self._process is None else None
         if running is not None:
-            watchdog.end(running.pid, STOP_GRACE_S)
+            watchdog.end(running.pid, grace_s)
             self.pid_file.unlink(missing_ok=True)
-        self._clean_up()
+        self._clean_up(grace_s)
 
     def status(self) -> Status | None:
         """Tell what runs on this data directory, started by whichever process."""
@@ -140,18 +154,19 @@ class EmbeddedKafka:
     def _topics_dir(self) -> Path:
         return self.data_dir / "topics"
 
-    def _start(self, detached: bool) -> None:
+    def launch(self, *, detached: bool = False) -> None:
+        """Start the broker without waiting until it serves: a node of a cluster does so once others do."""
         running = self.status()
         if running is not None:
             raise BrokerRunning(self.data_dir, running.pid, running.url)
         if self.port and not probe.is_free(self.port):
             raise PortTaken(self.port)
         class_path = os.pathsep.join(map(str, ensure_jars(say=self._say)))
-        command = [str(find_java()), *_JVM_OPTIONS, "-cp", class_path]
+        heap = (f"-Xms{self.node.heap_mb}m", f"-Xmx{self.node.heap_mb}m")
+        command = [str(find_java()), *heap, *_JVM_OPTIONS, "-cp", class_path]
         with full_disk_named(self.data_dir, NEEDED_BYTES):
             self._prepare(command)
             self._launch(command, detached)
-        self._await_serving()
 
     def _prepare(self, java_command: list[str]) -> None:
         """Write the configuration and, in a new directory, Kafka's format."""
@@ -159,9 +174,10 @@ class EmbeddedKafka:
         require_space(self.data_dir, NEEDED_BYTES)
         port, controller_port = probe.free_ports(2)
         self.port = self.port or port
-        self._properties_file.write_text(properties.render(self._topics_dir, self.port, controller_port))
+        chosen = replace(self.node, controller_ports=self.node.controller_ports or (controller_port,))
+        self._properties_file.write_text(properties.render(self._topics_dir, self.port, chosen))
         if not storage.is_formatted(self._topics_dir):
-            template = jars_dir() / f"formatted-{properties.CLUSTER_ID}"
+            template = jars_dir() / storage.template_name(properties.CLUSTER_ID, chosen.id)
             storage.format_once(self._topics_dir, template, lambda: self._format(java_command))
 
     def _format(self, java_command: list[str]) -> None:
@@ -192,14 +208,19 @@ class EmbeddedKafka:
             self._watchdog = self._post_watchdog(self._process.pid)
 
     def _post_watchdog(self, pid: int) -> "subprocess.Popen[bytes]":
-        arguments = [str(pid), str(STOP_GRACE_S), *([str(self.data_dir)] if self._temporary else [])]
+        arguments = [str(pid), str(STOP_GRACE_S), *([str(self.orphaned_dir)] if self.orphaned_dir else [])]
         return subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, *arguments],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
 
-    def _await_serving(self) -> None:
+    def await_serving(self) -> None:
+        """Return once it serves.
+
+        Raises:
+            EmbeddedKafkaError: it ended, or did not within START_TIMEOUT_S.
+        """
         process = self._process
         assert process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -210,11 +231,11 @@ class EmbeddedKafka:
                 raise self._failure(f"did not serve within {START_TIMEOUT_S:.0f} s")
             time.sleep(0.05)
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, grace_s: float = STOP_GRACE_S) -> None:
         """End what this object started; leave what another process started on the same directory."""
         process, self._process = self._process, None
         if process is not None:
-            _end_child(process)
+            _end_child(process, grace_s)
             self.pid_file.unlink(missing_ok=True)
         guard, self._watchdog = self._watchdog, None
         if guard is not None:
@@ -238,10 +259,10 @@ class EmbeddedKafka:
             return "(no log)"
 
 
-def _end_child(process: "subprocess.Popen[bytes]") -> None:
+def _end_child(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
     process.terminate()
     try:
-        process.wait(STOP_GRACE_S)
+        process.wait(grace_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

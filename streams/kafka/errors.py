@@ -72,6 +72,17 @@ class BrokerRunning(EmbeddedKafkaError):
         super().__init__(f"a broker (pid {pid}, {url}) runs already on {data_dir}; stop it first")
 
 
+class OtherCluster(EmbeddedKafkaError):
+    """The data directory holds a cluster of another size."""
+
+    def __init__(self, data_dir: Path, there: int, wanted: int) -> None:
+        super().__init__(
+            f"{data_dir} holds the topics of a cluster of {there}, not of {wanted}. "
+            f"Choose another --dir, or delete the topics first (python -m streams kafka reset)."
+        )
+        self.data_dir = data_dir
+
+
 class BrokerFailed(EmbeddedKafkaError):
     """The broker ended or never answered; the text ends with the last lines of its log."""
 

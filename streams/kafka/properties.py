@@ -1,6 +1,9 @@
-"""The configuration of the embedded broker: one node, small, and with Kafka's own semantics."""
+"""The configuration of an embedded broker: small, alone or in a cluster, and with Kafka's own semantics."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 NODE_ID = 1
 #: 16 bytes in URL-safe base64 without padding, as Kafka's format asks for: 22 characters, the last of AQgw.
@@ -48,15 +51,71 @@ FIXED = {
 }
 
 
-def render(log_dir: Path, port: int, controller_port: int) -> str:
+#: Copies of a partition, where there are as many nodes.
+MOST_REPLICAS = 3
+
+
+class Listener(NamedTuple):
+    """A further listener on 127.0.0.1: clients that come by it are referred to `advertised` again."""
+
+    port: int
+    advertised: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node, which is a broker and a controller at once.
+
+    Attributes:
+        id: from 1 on.
+        controller_ports: of all nodes in the order of their ids; () for a node that is alone and may choose.
+        heap_mb: the greatest size of its Java heap, MiB.
+        listeners: further ones, by name.
+    """
+
+    id: int = NODE_ID
+    controller_ports: tuple[int, ...] = ()
+    heap_mb: int = 512
+    listeners: Mapping[str, Listener] = field(default_factory=dict)
+
+
+ALONE = Node()
+
+
+def render(log_dir: Path, port: int, node: Node) -> str:
     """Return the text of `server.properties`."""
-    listener = f"PLAINTEXT://127.0.0.1:{port}"
+    own = {"PLAINTEXT": Listener(port, port), **node.listeners}
+    controller_port = node.controller_ports[node.id - 1]
+    voters = enumerate(node.controller_ports, start=1)
     placed = {
-        "listeners": f"{listener},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": listener,
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "node.id": node.id,
+        "listeners": _addresses(
+            {**{name: at.port for name, at in own.items()}, "CONTROLLER": controller_port}
+        ),
+        "advertised.listeners": _addresses({name: at.advertised for name, at in own.items()}),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*own, "CONTROLLER")),
         # A fixed voter list keeps the ports out of the formatted directory: the next start may choose others.
-        "controller.quorum.voters": f"{NODE_ID}@127.0.0.1:{controller_port}",
+        "controller.quorum.voters": ",".join(f"{id_}@127.0.0.1:{at}" for id_, at in voters),
         "log.dirs": log_dir,
     }
-    return "".join(f"{name}={value}\n" for name, value in (placed | FIXED).items())
+    every = FIXED | replication(len(node.controller_ports)) | placed
+    return "".join(f"{name}={value}\n" for name, value in every.items())
+
+
+def replication(nodes: int) -> dict[str, int]:
+    """Return the settings of a cluster of so many nodes: with three of them any one may fail."""
+    replicas = min(nodes, MOST_REPLICAS)
+    in_sync = max(1, replicas - 1)
+    return {
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+    }
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())

@@ -15,11 +15,16 @@ def is_formatted(directory: Path) -> bool:
     return (directory / _MARK).exists()
 
 
+def template_name(cluster_id: str, node_id: int) -> str:
+    """Return where the format of a node is kept: it has the node's id, and an id of the directory's own."""
+    return f"formatted-{cluster_id}" + (f"-{node_id}" if node_id > 1 else "")
+
+
 def format_once(directory: Path, template: Path, format_anew: Callable[[], None]) -> None:
     """Format `directory`: from `template` when there is one, else with `format_anew`, which then becomes it.
 
     The tool is a Java program of its own, half as long as the broker's start. What it writes depends on
-    Kafka's version and on the cluster's id only, not on ports or places.
+    Kafka's version and on the ids of the cluster and the node only, not on ports or places.
     """
     if is_formatted(template):
         shutil.copytree(template, directory, dirs_exist_ok=True)

@@ -51,7 +51,7 @@ def _dies_with_its_parent() -> None:
 
 @dataclass
 class Worker:
-    """One `python -m streams worker`; its data directory and port stay the same over restarts.
+    """A worker's process; its data directory and port stay the same over restarts.
 
     Attributes:
         suspended: whether it was, and so may find itself fenced and end of its own.
@@ -63,7 +63,7 @@ class Worker:
     port: int
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
-    program: Sequence[str] = ("-m", "streams", "worker")
+    program: Sequence[str] = ("-m", "tests.faults.worker")
     suspended: bool = False
 
     @property
@@ -75,13 +75,22 @@ class Worker:
         return self.directory / f"{self.name}.log"
 
     @property
+    def clock(self) -> Path:
+        return self.directory / f"{self.name}.clock"
+
+    @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
     def start(self, failpoint: str | None = None) -> None:
         """Start it; with `failpoint` ("commit.after:3") it kills itself there."""
         # what is killed is the worker's process itself, and what restarts it is the run
-        own = {SUPERVISED: "1", "TRACKER_DATA_DIR": str(self.data_dir), "TRACKER_WEB_PORT": str(self.port)}
+        own = {
+            SUPERVISED: "1",
+            "TRACKER_DATA_DIR": str(self.data_dir),
+            "TRACKER_WEB_PORT": str(self.port),
+            "FAULTS_CLOCK": str(self.clock),
+        }
         if failpoint:
             own["STREAMS_FAILPOINT"] = failpoint
         self.starts += 1
@@ -137,6 +146,12 @@ class Worker:
         if code and not self.suspended and (listens or code != -signal.SIGTERM):
             raise FaultRunError(f"{self.name} exited {code} on SIGTERM\n{self.last_words()}")
 
+    def set_clock(self, ahead_s: float) -> None:
+        """Put its clock that many seconds ahead (negative: behind), now and at its next starts."""
+        staged = self.clock.with_suffix(".staged")
+        staged.write_text(f"{ahead_s:g}")
+        staged.replace(self.clock)
+
     def empty(self) -> None:
         """Remove its tables, as after the loss of a disk."""
         shutil.rmtree(self.data_dir, ignore_errors=True)
@@ -171,6 +186,7 @@ class Cluster:
     session_timeout_s: float = 6.0
     unit_records: int = 200  # many transactions, so that faults find one in flight
     standbys: int = 0
+    replication: int = 1
     ages: Ages = FOR_EVER
     extra: Mapping[str, str] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -190,10 +206,11 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "TRACKER_BROKER_URL": f"kafka://{self.names.bootstrap}",
+            "TRACKER_BROKER_URL": broker_url(self.names.bootstrap),
             "TRACKER_APP_ID": self.names.app_id,
             "TRACKER_TOPIC_PREFIX": self.names.prefix,
             "TRACKER_PARTITIONS": str(self.names.partitions),
+            "TRACKER_REPLICATION": str(self.replication),
             "TRACKER_SESSION_TIMEOUT": f"{self.session_timeout_s:g}s",
             "TRACKER_UNIT_RECORDS": str(self.unit_records),
             "TRACKER_STANDBYS": str(self.standbys),
@@ -245,6 +262,11 @@ class Cluster:
 
     def await_caught_up(self, within_s: float = CAUGHT_UP_S) -> None:
         until(lambda: logs.caught_up(self.names), within_s, "the group at the end of its inputs", 0.3)
+
+
+def broker_url(bootstrap: str) -> str:
+    """Return the addresses `host:port,…` as TRACKER_BROKER_URL wants them."""
+    return ";".join(f"kafka://{address}" for address in bootstrap.split(","))
 
 
 def _json(body: bytes) -> Json:

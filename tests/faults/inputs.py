@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,8 @@ HOUR_MS = 3_600_000
 YEAR_1_MS = -62_135_596_800_000
 YEAR_2000_MS = 946_684_800_000
 YEAR_10000_MS = 253_402_300_800_000
+#: The port of an authority, if it names one.
+PORT = re.compile(r"(?::(\d+))?$")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Json = dict[str, Any]
@@ -80,6 +83,8 @@ def parse(value: bytes | None, stream: str) -> Json:
         raise Malformed("not-json") from None
     except RecursionError:
         raise Malformed("invalid-value") from None
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in compact(body)):
+        raise Malformed("not-json")  # half of a pair, which UTF-8 has no bytes for
     if not isinstance(body, dict):
         raise Malformed("wrong-type")
     return parse_request(body) if stream == "requests" else parse_status(body)
@@ -130,7 +135,7 @@ def webhook(said: Any) -> Json:
         raise Malformed("wrong-type")
     url = words(said, "url")
     found = re.fullmatch(r"https?://([^/?#]+)([/?#].*)?", url)
-    if not found or "@" in found[1] or len(url) > 2048:
+    if not found or "@" in found[1] or len(url) > 2048 or port_of(found[1]) > 65_535:
         raise Malformed("invalid-value")
     text(said, "secret")
     mapping(said, "headers")
@@ -138,6 +143,11 @@ def webhook(said: Any) -> Json:
     out["timeout"] = whole(said, "timeout", 120_001)
     out["retries"] = whole(said, "retries", 21, least=0)
     return present(out)
+
+
+def port_of(authority: str) -> int:
+    found = PORT.search(authority)
+    return int(found[1] or 0) if found else 0
 
 
 def sequence(body: Json, name: str, most: int) -> list[Any] | None:
@@ -187,7 +197,19 @@ def mapping(body: Json, name: str) -> Json | None:
     value = body.get(name)
     if value is not None and not isinstance(value, dict):
         raise Malformed("wrong-type")
+    # what is read as infinite was written with too great an exponent
+    if value and (any(len(key) > 256 for key in value) or not all(map(math.isfinite, numbers(value)))):
+        raise Malformed("invalid-value")
     return value
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers that are not whole, however deep."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers(item)
 
 
 def moment(body: Json, name: str) -> int | None:

@@ -36,7 +36,7 @@ class Load:
                 "bootstrap.servers": names.bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 20,
-                "log_level": 3,
+                "log_level": 0,  # failures are collected
                 "message.max.bytes": HUGE_BYTES * 2,
             }
         )

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from .checker import World
 from .decoding import read_cells, read_delivery
+from .headers import read_headers
 from .inputs import Raw
 
 STREAMS = ("requests", "statuses")
@@ -120,7 +121,8 @@ def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[i
             # it waits that long for so many, however few are left
             for message in reader.consume(10_000, 0.1):
                 if message.error() is None:
-                    records[message.topic()].setdefault(message.partition(), []).append(raw(message))
+                    found = raw(message, names.bootstrap)
+                    records[message.topic()].setdefault(message.partition(), []).append(found)
                 elif message.error().code() == KafkaError._PARTITION_EOF:
                     ended.add((message.topic(), message.partition()))
                 else:
@@ -130,10 +132,13 @@ def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[i
     return records
 
 
-def raw(message: Message) -> Raw:
-    headers = tuple(message.headers() or ())
-    place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
-    return Raw(*place, message.key(), message.value(), headers)
+def raw(message: Message, bootstrap: str) -> Raw:
+    place = (message.topic(), message.partition(), message.offset())
+    try:
+        headers = tuple(message.headers() or ())
+    except SystemError:  # a name that is not UTF-8
+        headers = read_headers(bootstrap, *place)
+    return Raw(*place, message.timestamp()[1], message.key(), message.value(), headers)
 
 
 def replayed(changelog: list[Raw], until: int | None = None) -> dict[bytes, bytes]:

@@ -1,0 +1,30 @@
+"""A few faults of `make chaos` on one broker: nothing lost, doubled or wrong, and the group goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.runs import seed_from_env
+
+from .catalogue import CATALOGUE
+from .rounds import play
+from .stage import Brokers
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(240)]
+
+SHORT = ("broker killed and started again", "records of 1 MB", "poison")
+
+
+def test_a_broker_dies_and_records_are_odd_under_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The longer runs are `make chaos`."""
+    seed = seed_from_env()
+    with capsys.disabled():  # to be read where a run passes, too
+        print(f"\nFAULTS_SEED={seed}", flush=True)
+        with Brokers(1) as brokers:
+            played = play(brokers, tmp_path, seed, [CATALOGUE[name] for name in SHORT], lambda: True, print)
+        print(played)
+
+    assert played.clean, str(played)
+    assert [trial.kind for trial in played.trials] == list(SHORT)
