@@ -172,7 +172,7 @@ class Progress:
 
 
 #: What the last line of a traceback begins with.
-EXCEPTION = re.compile(r"^([\w.]+(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|Error: .*)", re.MULTILINE)
+EXCEPTION = re.compile(r"^([\w.]*(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|Error: .*)", re.MULTILINE)
 
 
 def reason(worker: Worker) -> str:
