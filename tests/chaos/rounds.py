@@ -163,6 +163,7 @@ def try_one(stage: Stage, kind: Kind, trial: Trial) -> bool:
     try:
         trial.detail = kind.act(stage)
         stage.recover()
+        stage.await_workers()  # others may commit for one that ends again and again
         trial.recovered_after_s = stage.recovered_after_s
     except (Stalled, FaultRunError, KafkaException) as error:
         trial.problem = f"{error}"

@@ -172,7 +172,7 @@ class Progress:
 
 
 #: What the last line of a traceback begins with.
-EXCEPTION = re.compile(r"^([\w.]+(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|Error: .*)", re.MULTILINE)
+EXCEPTION = re.compile(r"^([\w.]*(Error|Exception|Failed|Fenced|Stopped)\w*\b.*|Error: .*)", re.MULTILINE)
 
 
 def reason(worker: Worker) -> str:
@@ -314,6 +314,18 @@ class Stage:
         if self.recovered_after_s is None:
             self.recovered_after_s = took
         return took
+
+    def await_workers(self) -> None:
+        """Wait until every worker runs and is ready."""
+
+        def are_ready() -> bool:
+            return all(worker.alive and worker.ready() for worker in self.cluster.workers.values())
+
+        deadline = time.monotonic() + self.patience_s
+        while not are_ready():
+            if time.monotonic() > deadline:
+                raise Stalled(f"not every worker is ready after {self.patience_s:g} s; {self.diagnosis()}")
+            self.pause(LOOK_S)
 
     def _stuck(self, start: Positions) -> list[str]:
         committed, ends = self.progress.committed(), self.progress.ends()
