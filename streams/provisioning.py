@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +29,10 @@ from streams.verification import Deviation, corrections, deviations, unverified
 __all__ = ["require_topics", "topics"]
 
 T = TypeVar("T")
+
+#: How often brokers are asked, one of them at random each time, and the pause between; seconds.
+ATTEMPTS = 6
+PAUSE_S = 0.2
 
 CORRECT = "python -m streams topics --correct"
 
@@ -59,7 +63,7 @@ def topics(create: bool, correct: bool) -> None:
 def require_topics(settings: Settings) -> None:
     """Exit with a message when the topics are not as a worker needs them; make those of its own."""
     own = _of_workers(settings)
-    missing = _asked(missing_topics(settings.broker_url, _all_topics(settings)), settings)
+    missing = _asked(lambda: missing_topics(settings.broker_url, _all_topics(settings)), settings)
     absent = [name for name in missing if name not in {topic.name for topic in own}]
     if absent:
         refuse(
@@ -120,7 +124,7 @@ def _commands(changes: Mapping[str, Mapping[str, str]], settings: Settings) -> l
 def _correct(settings: Settings) -> None:
     changes = corrections(deviations(_all_topics(settings), _found(settings), settings.replication))
     if changes:
-        _asked(alter_topics(settings.broker_url, changes), settings)
+        _asked(lambda: alter_topics(settings.broker_url, changes), settings)
     for topic, values in changes.items():
         print(f"{topic}: set {', '.join(f'{name}={value}' for name, value in values.items())}")
     if not changes:
@@ -129,18 +133,29 @@ def _correct(settings: Settings) -> None:
 
 def _found(settings: Settings) -> dict[str, FoundTopic]:
     names = {topic.name for topic in _all_topics(settings)}
-    return _asked(found_topics(settings.broker_url, names), settings)
+    return _asked(lambda: found_topics(settings.broker_url, names), settings)
 
 
 def _made(specs: list[PlacedTopic], settings: Settings) -> list[str]:
-    return _asked(create_topics(settings.broker_url, specs, replication=settings.replication), settings)
+    replication = settings.replication
+    return _asked(lambda: create_topics(settings.broker_url, specs, replication=replication), settings)
 
 
-def _asked(asking: Coroutine[Any, Any, T], settings: Settings) -> T:
+def _asked(ask: Callable[[], Coroutine[Any, Any, T]], settings: Settings) -> T:
     try:
-        return asyncio.run(asking)
+        return asyncio.run(_with_any_broker(ask))
     except (PartitionMismatch, TopicsRefused) as error:
         refuse(str(error))
     except KafkaError as error:
         # not a refusal: a supervisor tries again
         sys.exit(f"TRACKER_BROKER_URL: no broker answers at {settings.broker_url}: {error}")
+
+
+async def _with_any_broker(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Ask again when a broker does not answer: aiokafka's admin client tries no other one."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await ask()
+        except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError):
+            await asyncio.sleep(PAUSE_S)
+    return await ask()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from streams.kafka.topics import FoundTopic, safe_insync
-from streams.topics import DEAD_LETTER_BYTES, PlacedTopic
+from streams.topics import DEAD_LETTER_BYTES, HOUR_MS, PlacedTopic
 
 __all__ = ["Deviation", "corrections", "deviations", "unverified"]
 
@@ -185,6 +185,12 @@ def _rules(spec: PlacedTopic, topic: FoundTopic, limits: _Limits) -> list[_Rule]
 def _rules_of_all(replication: int) -> list[_Rule]:
     insync = safe_insync(replication)
     return [
+        # seen with Kafka 4.3: a coordinator that cannot write its markers in time throws, and goes on so
+        _at_least(
+            "message.timestamp.before.max.ms",
+            HOUR_MS,
+            "the broker refuses the markers of transactions that took longer, and these never end",
+        ),
         _Rule(
             "min.insync.replicas",
             lambda value: int(value) <= replication,

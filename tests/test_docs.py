@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRACT = (ROOT / "docs/contract.md").read_text()
 #: Their numbers in docs/engine.md.
-TRAPS = range(1, 29)
+TRAPS = range(1, 30)
 
 
 @pytest.mark.parametrize("variable", [variable.name for variable in VARIABLES])

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.exceptions import ConsistencyError
 from faust.transport.consumer import ensure_TP
@@ -39,6 +40,27 @@ FULL_S = 0.005
 GOODBYE_S = 3.0
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_close(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
+    """Send a request on one of aiokafka's connections.
+
+    Trap 29: uvloop raises RuntimeError when a transport has just been closed. aiokafka expects OSError only,
+    and its fetcher ends: the worker stays in its group and reads nothing any more.
+    """
+    try:
+        return _send(connection, request, expect_response)
+    except RuntimeError as error:
+        if isinstance(error, KafkaError):
+            raise
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"connection to {connection.host}:{connection.port}: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_close
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):

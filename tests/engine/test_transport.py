@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ConsistencyError
 from faust.types import TP
 
@@ -164,3 +166,31 @@ def test_records_that_expired_unread_are_reported(caplog: pytest.LogCaptureFixtu
     """They are gone; the worker goes on with what is there, and says so."""
     assert _checked(TopicPartition(*INPUT), 3, 5, 9) == 5
     assert "records 3 to 4 of input/3 expired" in caplog.text
+
+
+class ClosedWriter:
+    """A writer whose transport has just been closed, as uvloop has it."""
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    def close(self) -> None: ...
+
+
+async def test_a_write_on_a_closed_connection_is_a_connection_error() -> None:
+    """aiokafka then connects again; any other error would end its fetcher for good (trap 29)."""
+    connection = AIOKafkaConnection("127.0.0.1", 9)
+    connection._writer, connection._versions = ClosedWriter(), {}
+    connection._read_task = None
+
+    with pytest.raises(KafkaConnectionError, match="the handler is closed"):
+        connection.send(SimpleNamespace(prepare=lambda versions: Request()))
+    assert not connection.connected()
+
+
+class Request:
+    def build_request_header(self, **fields: Any) -> Any:
+        return self
+
+    def encode(self) -> bytes:
+        return b""
