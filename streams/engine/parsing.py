@@ -58,6 +58,10 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def __next__(self) -> Any:
+        # aiokafka looks at the one record of a control batch so
+        return next(self._batch)
+
     def __iter__(self) -> Iterator[Any]:
         try:
             records = list(self._batch)

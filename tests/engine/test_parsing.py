@@ -108,3 +108,23 @@ def test_a_fetch_is_parsed_in_parts_when_its_values_are_large() -> None:
 
     assert [record.offset for record in records] == [0, 1, 2, 3]
     assert records.next_fetch_offset == 4
+
+
+def transactional(offset: int, key: bytes, attributes: int) -> bytes:
+    """A batch of one record in a transaction of producer 7."""
+    builder = DefaultRecordBatchBuilder(2, NONE, 1, 7, 0, 0, 1 << 20)
+    assert builder.append(0, 1000, key, b"", []) is not None
+    built = bytearray(builder.build())
+    built[:8] = offset.to_bytes(8, "big")
+    built[22] |= attributes
+    return bytes(built)
+
+
+def test_records_of_an_aborted_transaction_are_passed_over() -> None:
+    """A marker ends it; what the same producer writes after it counts."""
+    control, abort = 0x20, b"\0\0\0\0"
+    raw = transactional(0, b"aborted", 0) + transactional(1, abort, control) + transactional(2, b"kept", 0)
+    records = ParsedRecords(INPUT, FetchedRecords(raw), [(7, 0)], 0, None, None, False, READ_COMMITTED)
+
+    assert [record.key for record in records] == [b"kept"]
+    assert records.next_fetch_offset == 3
