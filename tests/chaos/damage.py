@@ -9,10 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rocksdict import Options, Rdict
-
 from streams.topics import TABLES as TABLES
-from tests.faults.stores import OFFSET, offset_of, read_store
+from tests.faults.stores import offset_of, read_store
 
 Harm = Callable[[Path, random.Random], None]
 
@@ -63,13 +61,6 @@ def leave_a_file_instead(store: Path, rng: random.Random) -> None:
     store.write_bytes(b"")
 
 
-def put_the_offset_ahead(store: Path, rng: random.Random) -> None:
-    """As with a store that is from another log."""
-    opened = Rdict(str(store), Options(raw_mode=True))
-    opened[OFFSET] = b"%d" % (int(opened.get(OFFSET, b"0")) + 10**6)
-    opened.close()
-
-
 def take_a_neighbours(store: Path, rng: random.Random) -> None:
     """Put the store of another partition of the same table in its place."""
     table = store.name.rpartition("-")[0]
@@ -88,7 +79,6 @@ HARMS: dict[str, Harm] = {
     "the manifest garbled": garble_the_manifest,
     "CURRENT empty": empty_current,
     "a file in its place": leave_a_file_instead,
-    "an offset ahead of the log": put_the_offset_ahead,
     "another partition's": take_a_neighbours,
 }
 

@@ -47,8 +47,9 @@ def _date_records_by_it() -> None:
     built: Any = message_accumulator.DefaultRecordBatchBuilder
 
     class Builder(built):  # type: ignore[misc]
-        def append(self, offset: int, timestamp: int | None, *rest: Any) -> Any:
-            return super().append(offset, _milliseconds() if timestamp is None else timestamp, *rest)
+        def append(self, offset: int, timestamp: int | None, *rest: Any, **named: Any) -> Any:
+            dated = _milliseconds() if timestamp is None else timestamp
+            return super().append(offset, dated, *rest, **named)
 
     message_accumulator.DefaultRecordBatchBuilder = Builder
 
