@@ -62,6 +62,8 @@ app.now_ms = clock.corrected
 OFFSET = Gauge("tracker_clock_offset_seconds", "By how much this machine's clock is ahead of the broker's")
 OFFSET.set_function(offset_s)
 _works = asyncio.Event()
+_compared = asyncio.Event()
+lanes.gates.append(_compared)
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 ticker = Ticker(app.reader, pending_stats, topics.statuses, lanes.calls, produce)
 
@@ -129,7 +131,7 @@ async def tell_stop(*_: Any, **__: Any) -> None:
 
 async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None:
     """Emit what happened to this worker; outside of any transaction, so it is told at most once."""
-    at = now_ms()
+    at = clock.corrected()
     event = WorkerEvent(f"{worker_id}-{type_}-{at}", type_, worker_id, iso(at), removed_count)
     key = worker_id.encode()
     record = (key, encode(event), event_headers(event, key), None)
@@ -142,7 +144,16 @@ async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None
         log.warning("%s could not be told: %r", type_, error)
 
 
+async def compare_clocks() -> None:
+    """Compare the clocks once before lanes begin, so that timestamps are right from the first unit on."""
+    try:
+        await clock.agreed()
+    finally:
+        _compared.set()
+
+
 app.every(settings.sweep_interval_s, sweep)
 app.every(settings.stats_interval_s, tick)
+app.task()(compare_clocks)
 app.task()(tell_start)
 app.on_before_shutdown.connect(tell_stop)

@@ -17,6 +17,7 @@ or when the outcome of a commit is unknown, the worker ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import traceback
@@ -58,7 +59,11 @@ UNIT_BYTES = 8 << 20
 GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight at least, seconds. A coordinator that moves to
 #: another broker takes about a session timeout to answer.
-CLOSING_S = 6.0
+CLOSING_S = 12.0
+#: How long a stop waits for them, seconds: recovery finds out what became of a commit.
+STOPPING_S = 4.0
+#: A transaction that takes longer is reported, seconds.
+SLOW_S = 5.0
 #: Failures of a unit of one record after which the record goes to the dead letters.
 ATTEMPTS = 3
 #: The pause after a first failure, seconds; it doubles with each further one, up to the longest.
@@ -66,7 +71,8 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 #: How long a producer may take to be opened again, seconds; less than a revoke waits.
 REOPEN_S = 5.0
-#: How often a lane that waits for another input looks whether that still has records, seconds.
+#: How often a lane that waits for another input looks whether that still has records, seconds; what is queued
+#: wakes it at once.
 ALIGN_S = 0.01
 
 
@@ -83,8 +89,8 @@ class Lane:
         self.stands: dict[str, int] = {}
         #: by topic, the timestamp of the last record that was applied; ms
         self.applied: dict[str, int] = {}
-        self.busy = False
-        #: Why the lane does not advance; None: it does.
+        self._busy_since: float | None = None
+        #: Why the lane repeats a unit; None: it does not.
         self.trouble: str | None = None
         self.inputs = Inputs(number, lanes.topics)
         self._ended = 0.0
@@ -98,13 +104,36 @@ class Lane:
         # topics that were waited for in vain
         self._overdue: set[str] = set()
         self._filled = asyncio.Event()
+        self._queued = asyncio.Event()
+        # set when a rebalance makes a pause pointless
+        self._opened = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"lane-{number}")
 
     def put(self, item: Item) -> None:
         """Queue a batch; never waits, for a full queue's topic is not polled."""
+        if item[1] != self.lanes.generation():
+            return  # polled before a rebalance
         self.inputs.put(item)
         self._overdue.discard(item[0].topic)
+        self._queued.set()
         self._filled.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a unit is under way, or its producer is being opened."""
+        return self._busy_since is not None
+
+    @busy.setter
+    def busy(self, is_busy: bool) -> None:
+        self._busy_since = time.monotonic() if is_busy else None
+
+    def stall(self) -> str | None:
+        """Return why the lane does not advance; None: it does."""
+        if self.trouble is None and self._busy_since is not None:
+            waited_s = time.monotonic() - self._busy_since
+            if waited_s > SLOW_S:
+                return f"a transaction of partition {self.number} has taken {waited_s:.0f} s"
+        return self.trouble
 
     @property
     def queued(self) -> int:
@@ -140,6 +169,10 @@ class Lane:
         self.stands = dict(stands)
         self.applied = {}
         self.trouble = None
+        self._limit = self.lanes.unit_records
+        self._refusals = self._failures = 0
+        self._failed = None
+        self._opened.set()
         self.inputs.open(stands)
         self._overdue.clear()
         self._seeks.forget()
@@ -187,7 +220,8 @@ class Lane:
             if now >= deadline:
                 self._overdue.update(lacking)
                 return
-            await asyncio.sleep(min(ALIGN_S, deadline - now))
+            self._queued.clear()
+            await _until(self._queued, min(ALIGN_S, deadline - now))
 
     def _is_awaited(self, queue: InputQueue) -> bool:
         """Whether a queue is empty although its topic has records."""
@@ -205,6 +239,8 @@ class Lane:
         return taken.parts
 
     async def _heal(self, batch: Batch, stand: int) -> None:
+        # what lies behind the hole does not count as queued
+        self.inputs.queues[batch.topic].reach = stand
         if not self._seeks.is_due(batch.topic, stand, time.monotonic()):
             return
         metrics.HOLES.inc()
@@ -296,7 +332,12 @@ class Lane:
             work = [(batch, write if batch.records else handler) for batch, handler in work]
         self.inputs.put_back(work, generation)
         if self._failures < ATTEMPTS:
-            await asyncio.sleep(RETRY_S * 2 ** (self._failures - 1))
+            await self._pause(RETRY_S * 2 ** (self._failures - 1))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the next rebalance."""
+        self._opened.clear()
+        await _until(self._opened, seconds)
 
     async def _repeat(self, work: list[Part], generation: int, error: NotCommitted) -> None:
         """Repeat a unit whose transaction failed before its commit, with a producer that is opened anew."""
@@ -307,7 +348,7 @@ class Lane:
             self._refusals += 1
             self.trouble = f"partition {self.number} waits for the broker: {cause}"
             log.error("a transaction was not committed and is repeated in %g s; %s", pause, self.trouble)
-            await asyncio.sleep(pause)
+            await self._pause(pause)
             if generation != self.lanes.generation() or not self.lanes.is_open:
                 return  # the rebalance has opened another producer
             self.busy = True
@@ -319,6 +360,13 @@ class Lane:
                 cause = failure
             finally:
                 self.busy = False
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, for so many seconds at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class Lanes:
@@ -389,7 +437,8 @@ class Lanes:
 
     def troubles(self) -> list[str]:
         """Return why lanes do not advance, for each that does not."""
-        return [lane.trouble for lane in self._lanes.values() if lane.trouble is not None]
+        stalls = (lane.stall() for lane in self._lanes.values())
+        return [stall for stall in stalls if stall is not None]
 
     def open(self, stands: Mapping[TP, int]) -> None:
         """Let each input partition's lane stand at its offset; they begin when recovery is complete."""
@@ -414,8 +463,11 @@ class Lanes:
         if recovered == self._opened_in == self.generation() and not self._stopped:
             self.is_open = True
 
-    async def close(self) -> None:
+    async def close(self, within_s: float | None = None) -> None:
         """Drop what is queued and await the commits in flight (trap 1).
+
+        Args:
+            within_s: how long that may take; `closing_s` if it is not given.
 
         Raises:
             TimeoutError: a commit did not end; its outcome is unknown, so the worker must not go on.
@@ -424,17 +476,18 @@ class Lanes:
         self._opened_in = None
         for lane in self._lanes.values():
             lane.drop_queue()
-        deadline = time.monotonic() + self.closing_s
+        within_s = self.closing_s if within_s is None else within_s
+        deadline = time.monotonic() + within_s
         while any(lane.busy and not lane.task.done() for lane in self._lanes.values()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"a commit did not end within {self.closing_s:g} s")
+                raise TimeoutError(f"a commit did not end within {within_s:g} s")
             await asyncio.sleep(0.002)
 
     async def stop(self) -> None:
         """Close, and end the lanes whatever they do: recovery finds out what became of a commit."""
         self._stopped = True
         try:
-            await self.close()
+            await self.close(min(STOPPING_S, self.closing_s))
         except TimeoutError as error:
             log.error("%s; the broker aborts it", error)
         for lane in self._lanes.values():

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsistencyError
 from faust.transport.consumer import TransactionManager
@@ -43,6 +43,9 @@ BATCH_BYTES = 900_000
 VALUE_BYTES = 8 << 20
 #: How long the broker lets a transaction of ours stay open when we die in it.
 TRANSACTION_TIMEOUT_MS = 30_000
+#: How long the broker may take to store all of a transaction before its commit is requested, seconds: longer
+#: than an election of leaders, shorter than a revoke waits and than the transaction timeout.
+STORE_S = 10.0
 #: How long the connections of an abandoned producer may take to close, seconds.
 ABANDON_S = 1.0
 #: How long a transactional id may take to be opened until a line of the log says so, seconds.
@@ -196,8 +199,15 @@ class Packer:
                 # closed, or a stray send() could append to it
                 batch.close()
                 stored = await self._producer.send_batch(batch, topic, partition=partition)
+                stored.add_done_callback(_retrieved)
                 sent.append(SentBatch(topic, partition, batch.record_count(), stored))
         return sent
+
+
+def _retrieved(stored: asyncio.Future[Any]) -> None:
+    """Take note of an exception that nobody may await any more; asyncio would log it."""
+    if not stored.cancelled():
+        stored.exception()
 
 
 async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], Stored]:
@@ -215,10 +225,12 @@ async def acknowledged(sent: Sequence[SentBatch]) -> dict[tuple[str, int], Store
     if sent:
         await asyncio.wait([batch.stored for batch in sent])
     failures = [batch.stored.exception() for batch in sent]
-    last: dict[tuple[str, int], Stored] = {}
-    for batch, failure in zip(sent, failures, strict=True):
+    for failure in failures:
+        # whatever else failed: another producer has the transactional id, and must not be fenced
         if isinstance(failure, ProducerFenced):
             raise failure
+    last: dict[tuple[str, int], Stored] = {}
+    for batch, failure in zip(sent, failures, strict=True):
         if failure is not None:
             raise BatchRefused(batch, repr(failure)) from failure
         # DUPLICATE_SEQUENCE_NUMBER: stored by an earlier try, but the broker does not know where any more
@@ -246,9 +258,13 @@ async def commit(
         Exception: the outcome of the commit is unknown, or another producer has the transactional id.
     """
     try:
-        stored = await _store(producer, group_id, packer, offsets)
+        # aiokafka sends a batch of a transaction again for as long as that takes
+        async with asyncio.timeout(STORE_S):
+            stored = await _store(producer, group_id, packer, offsets)
     except ProducerFenced:
         raise
+    except TimeoutError:
+        raise NotCommitted from KafkaTimeoutError(f"the broker did not store it within {STORE_S:g} s")
     except Exception as error:
         raise NotCommitted from error
     passed("commit.before")

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.exceptions import ConsistencyError
@@ -40,6 +41,27 @@ FULL_S = 0.005
 GOODBYE_S = 3.0
 #: How long a poll waits for records, seconds; then control records that were passed are reported.
 POLL_S = 0.1
+
+
+EXPIRED = "records %d to %d of %s/%d expired before they were read: retention is shorter than the outage"
+
+_await_reset = TopicPartitionState.await_reset
+
+
+def _note_reset(state: Any, strategy: int) -> None:
+    """Note that a position was reset: the broker no longer has that offset. aiokafka passes that over."""
+    state.was_reset = state.has_valid_position
+    _await_reset(state, strategy)
+
+
+TopicPartitionState.await_reset = _note_reset
+
+
+def _take_reset(state: Any) -> bool:
+    """Return whether a position was reset since the last call."""
+    was_reset: bool = getattr(state, "was_reset", False)
+    state.was_reset = False
+    return was_reset
 
 
 _send = AIOKafkaConnection.send
@@ -142,6 +164,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 continue
             end, records = state.position, polled.get(TopicPartition(*tp), [])
             _require_same_log(tp, start, end, records)
+            if _take_reset(state):
+                self._report_expired(tp, start, records[0].offset if records else end)
             if end > start:
                 batches.append(Batch(tp.topic, tp.partition, start, end, records))
                 self._covered[tp] = end
@@ -151,6 +175,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if not batches and waiting and not self.app.lanes.has_work():  # type: ignore[attr-defined]
             metrics.EMPTY_POLLS.inc()
         return batches
+
+    def _report_expired(self, tp: TP, start: int, first: int) -> None:
+        """Report records that expired while this worker was behind; a changelog must not lose any.
+
+        Raises:
+            ConsistencyError: they are of a changelog.
+        """
+        if first <= start:
+            return
+        if tp.topic not in self.app.lanes.topics:  # type: ignore[attr-defined]
+            raise ConsistencyError(f"{tp.topic}/{tp.partition} lost the offsets {start} to {first - 1}")
+        log.error(EXPIRED, start, first - 1, tp.topic, tp.partition)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Forget all coverage notes: every position of this generation is sought or fetched anew."""
@@ -277,13 +313,7 @@ def _checked(tp: TopicPartition, committed: int | None, first: int, end: int) ->
             "broker has lost acknowledged records, or the topic was made anew under a group that had read it"
         )
     if committed < first:
-        log.error(
-            "records %d to %d of %s/%d expired before they were read: retention is shorter than the outage",
-            committed,
-            first - 1,
-            tp.topic,
-            tp.partition,
-        )
+        log.error(EXPIRED, committed, first - 1, tp.topic, tp.partition)
         return first
     return committed
 

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
+from streams.engine import transactions
 from streams.engine.formats import Format
 from streams.engine.producing import Producer
 from streams.engine.transactions import (
@@ -18,6 +19,7 @@ from streams.engine.transactions import (
     NotCommitted,
     Packer,
     ValueTooLarge,
+    abandon,
     commit,
 )
 from streams.engine.units import Unit
@@ -203,3 +205,29 @@ async def test_a_value_that_no_changelog_takes_is_refused_before_the_transaction
     await producer.stop()
 
     assert (caught.value.table, caught.value.key) == ("numbers", b"large")
+
+
+async def test_a_transaction_that_the_broker_does_not_store_is_given_up(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka would send it again for ever, and a rebalance would wait for it."""
+    monkeypatch.setattr(transactions, "STORE_S", 0.05)
+    producer = await transactional(broker)
+    broker.refusals["events"] = [NOT_LEADER] * 100_000
+
+    with pytest.raises(NotCommitted) as caught:
+        await apply(producer, Table(), 0)
+    await abandon(producer)
+
+    assert "did not store it within" in str(caught.value.__cause__)
+    assert broker.ended == []
+
+
+async def test_a_fence_counts_for_more_than_a_refusal(broker: Broker) -> None:
+    """To open the producer again would fence the one that owns the partition now."""
+    producer = await transactional(broker)
+    broker.refusals["changelog"], broker.refusals["events"] = [MESSAGE_TOO_LARGE], [INVALID_PRODUCER_EPOCH]
+
+    with pytest.raises(ProducerFenced):
+        await apply(producer, Table(), 0)
+    await producer.stop()

@@ -815,3 +815,49 @@ async def test_stopped_lanes_stay_closed(lanes: HeldLanes) -> None:
 
     assert not lanes.is_open
     assert set(lanes._lanes) == {3, 4}
+
+
+async def test_a_rebalance_ends_the_pause_of_a_lane(
+    worker: Worker, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited is dropped, and the next generation is applied at once."""
+    monkeypatch.setattr(module, "RETRY_S", 3600.0)
+    worker.failure = NotCommitted()
+    worker.put(lane, batch(0, 5))
+    await settle()
+    worker.current += 1
+    worker.failure, worker.parts = None, []
+    lane.open({"input": 2})
+    worker.put(lane, batch(2, 7))
+    await settle()
+
+    assert worker.handled() == [2, 3, 4, 5, 6]
+    assert worker.reopened == 0
+
+
+async def test_a_rebalance_forgets_the_failures_of_a_record(worker: Worker, lane: Lane) -> None:
+    """It is polled again, and has its three failures once more."""
+    poison = Poison(worker, offset=0, times=2)
+    lane.put((batch(0, 1), worker.current, poison.handle))
+    await settle()
+    assert worker.handled() == [0]
+
+    worker.current += 1
+    lane.open({"input": 0})
+    lane.put((batch(0, 1), worker.current, Poison(worker, offset=0, times=2).handle))
+    await settle()
+    assert worker.handled() == [0, 0]
+    assert worker.buried == []
+
+
+async def test_a_transaction_that_takes_long_is_reported(lanes: HeldLanes) -> None:
+    """Whatever it waits for, somebody must see it."""
+    await lanes.poll(batch(0, 5))
+    await settle()
+    assert lanes.troubles() == []
+
+    CLOCK.skew += 20
+    assert lanes.troubles() == ["a transaction of partition 3 has taken 20 s"]
+    lanes.go_on.set()
+    await settle()
+    assert lanes.troubles() == []

@@ -22,7 +22,7 @@ class Polls:
         # without Faust's __init__, which wants a consumer: all that _batches looks at
         self.thread: Any = object.__new__(BatchConsumerThread)
         thread = self.thread
-        thread.app = SimpleNamespace(lanes=SimpleNamespace(has_work=lambda: True))
+        thread.app = SimpleNamespace(lanes=SimpleNamespace(has_work=lambda: True, topics=("input",)))
         thread._covered = {INPUT: 10, OTHER: 20}
         self.states = {
             TopicPartition(*tp): SimpleNamespace(
@@ -111,6 +111,27 @@ def test_a_log_that_was_cut_below_the_position_stops_the_worker(
 
     with pytest.raises(ConsistencyError, match="input/3 was read up to offset 10"):
         polls.poll({INPUT, OTHER}, *offsets)
+
+
+def test_records_that_expire_while_a_worker_is_behind_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """aiokafka reads on from the start of the log."""
+    polls = Polls()
+    polls.move(INPUT, 16)
+    polls.states[TopicPartition(*INPUT)].was_reset = True
+
+    assert polls.poll({INPUT, OTHER}, 14, 15) == [(INPUT, 10, 16, [14, 15])]
+    assert "records 10 to 13 of input/3 expired" in caplog.text
+
+
+def test_a_changelog_that_lost_records_stops_the_worker() -> None:
+    """Its table could not be recovered."""
+    polls = Polls()
+    polls.move(OTHER, 30)
+    polls.states[TopicPartition(*OTHER)].was_reset = True
+    polls.thread.app.lanes.topics = ("another",)
+
+    with pytest.raises(ConsistencyError, match="input/4 lost the offsets 20 to 29"):
+        polls.poll({INPUT, OTHER})
 
 
 def test_records_of_an_open_transaction_count_as_lag() -> None:
