@@ -1,5 +1,6 @@
 """Read a `World` out of Kafka with a client and a consumer that are not the project's."""
 
+import contextlib
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def raw(message: Message, bootstrap: str) -> Raw:
         headers = tuple(message.headers() or ())
     except SystemError:  # a name that is not UTF-8
         headers = read_headers(bootstrap, *place)
+        # confluent-kafka leaves an exception set, which the next call into C raises
+        with contextlib.suppress(SystemError, UnicodeDecodeError):
+            Raw(*place, 0, None, None, ())
     return Raw(*place, message.timestamp()[1], message.key(), message.value(), headers)
 
 

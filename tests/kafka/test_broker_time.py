@@ -28,7 +28,7 @@ async def test_the_broker_says_when_it_appended_a_record(kafka: Broker, names: N
 
 async def test_a_topic_with_the_producers_times_tells_nothing(kafka: Broker, names: Names) -> None:
     """That would compare a clock with itself."""
-    topic = PlacedTopic(names.topic("own-times"), 1, {})
+    topic = PlacedTopic(names.topic("own-times"), 1, {}, "clock")
     await create_topics(kafka.url, [topic])
     with pytest.raises(NotStamped, match=topic.name):
         await broker_time(kafka.bootstrap, topic.name)
