@@ -62,8 +62,6 @@ app.now_ms = clock.corrected
 OFFSET = Gauge("tracker_clock_offset_seconds", "By how much this machine's clock is ahead of the broker's")
 OFFSET.set_function(offset_s)
 _works = asyncio.Event()
-_compared = asyncio.Event()
-lanes.gates.append(_compared)
 sweeper = Sweeper(app.reader, deliveries, lanes.calls, produce)
 ticker = Ticker(app.reader, pending_stats, topics.statuses, lanes.calls, produce)
 
@@ -146,14 +144,11 @@ async def tell(type_: WorkerEventType, removed_count: int | None = None) -> None
 
 async def compare_clocks() -> None:
     """Compare the clocks once before lanes begin, so that timestamps are right from the first unit on."""
-    try:
-        await clock.agreed()
-    finally:
-        _compared.set()
+    await clock.agreed()
 
 
 app.every(settings.sweep_interval_s, sweep)
 app.every(settings.stats_interval_s, tick)
-app.task()(compare_clocks)
+app.before_lanes(compare_clocks)
 app.task()(tell_start)
 app.on_before_shutdown.connect(tell_stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -94,6 +95,7 @@ class StreamApp(faust.App):
         self.now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         self._outside = Producer(self._make_producer, lambda: self.now_ms())
         self._mirrors: list[Mirror[Any]] = []
+        self._preparations: list[tuple[Callable[[], Awaitable[None]], asyncio.Event]] = []
         self.every(COLLECT_S, self._rest)
 
     def every(self, interval_s: float, doing: Callable[[], Awaitable[None]]) -> None:
@@ -126,9 +128,22 @@ class StreamApp(faust.App):
         self._mirrors.append(mirror)
         self.lanes.gates.append(mirror.whole)
 
+    def before_lanes(self, doing: Callable[[], Awaitable[None]]) -> None:
+        """Have something done while the app starts; lanes begin when it is. To be called before that."""
+        done = asyncio.Event()
+        self._preparations.append((doing, done))
+        self.lanes.gates.append(done)
+
+    async def _prepare(self, doing: Callable[[], Awaitable[None]], done: asyncio.Event) -> None:
+        await doing()
+        done.set()
+
     async def on_start(self) -> None:
         """Read the mirrors while the group is joined and tables are recovered."""
         await super().on_start()
+        for doing, done in self._preparations:
+            # Faust starts tasks when recovery is complete, which these hold up
+            self.add_future(self.or_crash(self._prepare(doing, done)))
         for mirror in self._mirrors:
             # lanes that know too little would not tell whom they should
             self.add_future(self.or_crash(mirror.follow()))
