@@ -2,9 +2,10 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -22,6 +23,10 @@ from .decoding import read_cells, read_delivery
 from .headers import read_headers
 from .inputs import Raw
 
+T = TypeVar("T")
+
+#: How many calls may fail because of an exception that a call before has left set.
+LEFT_SET = 4
 STREAMS = ("requests", "statuses")
 TABLES = ("deliveries", "period_stats", "pending_stats")
 TIMEOUT_S = 30.0
@@ -135,14 +140,20 @@ def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[i
 
 def raw(message: Message, bootstrap: str) -> Raw:
     place = (message.topic(), message.partition(), message.offset())
+    rest = (message.timestamp()[1], message.key(), message.value())
     try:
         headers = tuple(message.headers() or ())
     except SystemError:  # a name that is not UTF-8
-        headers = read_headers(bootstrap, *place)
-        # confluent-kafka leaves an exception set, which the next call into C raises
+        headers = _retried(lambda: read_headers(bootstrap, *place))
+    return _retried(lambda: Raw(*place, *rest, headers))
+
+
+def _retried(make: Callable[[], T]) -> T:
+    """Repeat what confluent-kafka made fail: it leaves an exception set, which a later call into C raises."""
+    for _ in range(LEFT_SET):
         with contextlib.suppress(SystemError, UnicodeDecodeError):
-            Raw(*place, 0, None, None, ())
-    return Raw(*place, message.timestamp()[1], message.key(), message.value(), headers)
+            return make()
+    return make()
 
 
 def replayed(changelog: list[Raw], until: int | None = None) -> dict[bytes, bytes]:
