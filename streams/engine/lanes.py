@@ -71,6 +71,10 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 #: How long a producer may take to be opened again, seconds; less than a revoke waits.
 REOPEN_S = 5.0
+#: How long a lane waits for the first fetch of another input, seconds; after a start it may be slow.
+UNREAD_S = 10.0
+#: Polls that must have brought nothing of the input as well: a busy worker polls late.
+ALIGN_POLLS = 3
 #: How often a lane that waits for another input looks whether that still has records, seconds; what is queued
 #: wakes it at once.
 ALIGN_S = 0.01
@@ -213,19 +217,25 @@ class Lane:
 
         A topic that was waited for in vain is not waited for again until it brings something.
         """
-        deadline: float | None = None
+        began, was_known, polls = time.monotonic(), False, self.lanes.polls
         while lacking := [queue.topic for queue in self.inputs.queues.values() if self._is_awaited(queue)]:
             now = time.monotonic()
-            deadline = now + self.lanes.idle_s if deadline is None else deadline
-            if now >= deadline:
+            is_known = not any(self.lanes.is_unread(TP(topic, self.number)) for topic in lacking)
+            if is_known and not was_known:
+                began, was_known, polls = now, True, self.lanes.polls
+            # before the first fetch, nobody knows whether a topic has records at all
+            limit_s = self.lanes.idle_s if is_known else UNREAD_S
+            if now >= began + limit_s and self.lanes.polls >= polls + ALIGN_POLLS:
                 self._overdue.update(lacking)
                 return
             self._queued.clear()
-            await _until(self._queued, min(ALIGN_S, deadline - now))
+            await _until(self._queued, ALIGN_S)
 
     def _is_awaited(self, queue: InputQueue) -> bool:
         """Whether a queue is empty although its topic has records."""
-        if len(queue) or queue.topic not in self.stands or queue.topic in self._overdue:
+        if not self.lanes.idle_s or len(queue):
+            return False
+        if queue.topic not in self.stands or queue.topic in self._overdue:
             return False
         return self.lanes.has_more(TP(queue.topic, self.number), queue.reach)
 
@@ -385,6 +395,8 @@ class Lanes:
         self.unit_records = unit_records
         self.idle_s = idle_s
         self.closing_s = CLOSING_S
+        #: Polls whose batches were all submitted.
+        self.polls = 0
         self.is_open = False
         # one lane computes at a time, or all would come to their commits, and to waiting, together
         self.turn = asyncio.Lock()
@@ -434,6 +446,10 @@ class Lanes:
         """Whether an input partition has records on the broker from an offset on, as far as is known."""
         end = self.app.consumer.stable_ends().get(tp)
         return end is None or end > reach
+
+    def is_unread(self, tp: TP) -> bool:
+        """Whether no fetch of an input partition was answered yet."""
+        return self.app.consumer.stable_ends().get(tp) is None
 
     def troubles(self) -> list[str]:
         """Return why lanes do not advance, for each that does not."""

@@ -395,6 +395,7 @@ class BatchConsumer(driver.Consumer):
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return  # Trap 13: a hole, which the coverage rule finds and heals
             await self._unless_suspended(self.callback(self._message(batch, generation)))
+        self.app.lanes.polls += 1  # type: ignore[attr-defined]
 
     async def _unless_suspended(self, delivery: Awaitable[Any]) -> None:
         """Trap 3: a delivery blocked on flow control must not outlive a rebalance; Faust's race."""

@@ -47,6 +47,7 @@ class Worker:
         self.unit_records = unit_records
         self.topics = TOPICS
         self.idle_s = 0.0
+        self.polls = 0
         self.is_open = True
         self.turn = asyncio.Lock()
         self.current = 1
@@ -63,6 +64,8 @@ class Worker:
         self.crashes: list[BaseException] = []
         #: inputs that have more on the broker
         self.unfetched: set[TP] = set()
+        #: those of which no fetch has been answered
+        self.unread: set[TP] = set()
         self.reopened = 0
         #: records written to the dead letters, each with its error
         self.buried: list[tuple[int, Exception]] = []
@@ -93,6 +96,9 @@ class Worker:
 
     def has_more(self, tp: TP, reach: int) -> bool:
         return tp in self.unfetched
+
+    def is_unread(self, tp: TP) -> bool:
+        return tp in self.unread
 
     async def reopen(self, number: int, stands: Mapping[str, int]) -> None:
         self.reopened += 1
@@ -450,6 +456,26 @@ async def test_an_input_that_has_more_on_the_broker_is_waited_for(worker: Worker
     assert worker.ends("other") == [1]
 
 
+async def test_the_first_fetch_of_an_input_is_waited_for_longer(worker: Worker) -> None:
+    """After a start it may be slow, and what it brings may be the oldest of all."""
+    worker.idle_s = 0.1
+    worker.unfetched = worker.unread = {TP("other", 3)}
+    lane = worker.lane(input=0, other=0)
+    worker.put(lane, batch(0, 2))
+    await settle()
+    CLOCK.skew += 5.0
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+    assert worker.commits == []
+
+    CLOCK.skew += module.UNREAD_S
+    worker.polls += module.ALIGN_POLLS
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+    await end(lane.task)
+    assert worker.ends() == [2]
+
+
 async def test_an_input_is_waited_for_in_vain_once(worker: Worker) -> None:
     """Until it brings something, the others go on without it."""
     worker.idle_s = 5.0
@@ -458,6 +484,11 @@ async def test_an_input_is_waited_for_in_vain_once(worker: Worker) -> None:
     worker.put(lane, batch(0, 2))
     await settle()
     CLOCK.skew += 5.0
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+    # a worker that was busy has not even polled
+    assert worker.ends() == []
+    worker.polls += module.ALIGN_POLLS
     await asyncio.sleep(2 * module.ALIGN_S)
     await settle()
     worker.put(lane, batch(2, 3))

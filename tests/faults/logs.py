@@ -1,11 +1,9 @@
 """Read a `World` out of Kafka with a client and a consumer that are not the project's."""
 
-import contextlib
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -22,8 +20,6 @@ from .checker import World
 from .decoding import read_cells, read_delivery
 from .headers import read_headers
 from .inputs import Raw
-
-T = TypeVar("T")
 
 #: How many calls may fail because of an exception that a call before has left set.
 LEFT_SET = 4
@@ -141,19 +137,17 @@ def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[i
 def raw(message: Message, bootstrap: str) -> Raw:
     place = (message.topic(), message.partition(), message.offset())
     rest = (message.timestamp()[1], message.key(), message.value())
+    # confluent-kafka leaves an exception set for a name that is not UTF-8; this call or a later one raises it
     try:
-        headers = tuple(message.headers() or ())
-    except SystemError:  # a name that is not UTF-8
-        headers = _retried(lambda: read_headers(bootstrap, *place))
-    return _retried(lambda: Raw(*place, *rest, headers))
-
-
-def _retried(make: Callable[[], T]) -> T:
-    """Repeat what confluent-kafka made fail: it leaves an exception set, which a later call into C raises."""
+        return Raw(*place, *rest, tuple(message.headers() or ()))
+    except SystemError:
+        pass
     for _ in range(LEFT_SET):
-        with contextlib.suppress(SystemError, UnicodeDecodeError):
-            return make()
-    return make()
+        try:
+            return Raw(*place, *rest, read_headers(bootstrap, *place))
+        except (SystemError, UnicodeDecodeError):
+            pass
+    raise RuntimeError(f"{place} cannot be read")
 
 
 def replayed(changelog: list[Raw], until: int | None = None) -> dict[bytes, bytes]:

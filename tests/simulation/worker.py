@@ -203,6 +203,8 @@ class Consumer:
                 if generation != self.app.consumer_generation_id:
                     break
                 await self._deliver(batch, generation)
+            else:
+                self.app.lanes.polls += 1
             pause = 0.0 if batches else POLL_S
 
     async def _poll(self, active: list[TP], pause: float) -> list[Batch]:
