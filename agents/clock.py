@@ -3,7 +3,7 @@
 A clock that jumps ahead would have messages expire and records removed that are not due. So before anything
 is requested because of the time, the clock is compared with the broker's, once a minute; in between a clock
 that nobody can set says how much time has passed. While the two differ by more than five minutes, either may
-be wrong, and nothing is requested. What is due waits; that changes nothing but when it happens.
+be wrong, and nothing is requested. Due messages wait, so only the time of their expiry changes.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ class Flight:
     Attributes:
         begun_at: when it was handed over, ms.
         offset: where that lies; None: nowhere yet.
-        waits: whether something waits in the queue, as far as was heard since; None: nothing was heard.
+        waits: whether events wait in the queue, as last reported by its lane; None: no report came.
     """
 
     partition: int
@@ -402,7 +402,7 @@ class Dispatcher:
             # what is under way since before is known by its flight, be it made or to be told
             for flight in (*self._flights.values(), *self._unsaid.get(partition, ())):
                 if flight.partition == partition:
-                    # what was heard of the queue may not be so any more
+                    # the last report of the queue may be out of date
                     flight.waits = True
                     self._busy[partition][flight.key] = flight
             self._ask(Groups(0, partition), partial(self._begin, partition))
@@ -706,8 +706,8 @@ class Dispatcher:
     def _free(self, partition: int, flights: Iterable[Flight]) -> None:
         """Let queues be sent whose outcomes the lane has passed, if they are due again.
 
-        An outcome that the lane buried changes no queue, so nothing is heard of it. The queue is read after a
-        long pause: not at once, for the next outcome is probably buried as well.
+        A result that went to the dead letters changes no queue, so no state of the queue is reported. The
+        queue is read after a long pause: not at once, for the next result probably goes there as well.
         """
         busy = self._busy[partition]
         for flight in flights:

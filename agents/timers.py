@@ -95,7 +95,7 @@ async def tick() -> None:
 
 
 async def clean_up(partitions: Sequence[int], within_s: float) -> Sweep:
-    """Ask for what is due now, in those of the partitions that this worker holds.
+    """Request the expiry and removal of due messages, in the given partitions that this worker holds.
 
     Nothing is while this machine's clock is not to be believed; then it is not complete.
     """

@@ -46,7 +46,7 @@ LEAST_RETRY_AFTER_MS: Final = HOUR_MS
 """A receiver may ask for a pause of an hour, or twice what the schedule says."""
 
 MOST_RETRY_AFTER_MS: Final = 10**9 * SECOND_MS
-"""What is read of a ``Retry-After``: about 32 years, less than the longest pause that can be stored."""
+"""The longest ``Retry-After`` that is accepted: 32 years, less than the longest pause that can be stored."""
 
 Verdict: TypeAlias = Literal["delivered", "failed", "throttled", "gone"]
 """What an answer says: it arrived; it did not; nor will others just now; nor ever."""

@@ -62,7 +62,7 @@ class LogId(NamedTuple):
 
 
 class Changelogs(Protocol):
-    """What recovery asks the broker about changelog partitions."""
+    """The identities, ends and ages of changelog partitions, as the broker reports them."""
 
     async def ids(self, partitions: Collection[TP]) -> Mapping[TP, LogId]:
         """Return the identity of each partition's log."""

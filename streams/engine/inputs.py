@@ -37,7 +37,7 @@ RANKS: Final = 8
 
 
 class Taken(NamedTuple):
-    """What a lane applies next.
+    """The batches that a lane applies next, and the gaps before others.
 
     Attributes:
         parts: batches in the order in which they are applied.

@@ -60,7 +60,7 @@ GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight at least, seconds. A coordinator that moves to
 #: another broker takes about a session timeout to answer.
 CLOSING_S = 12.0
-#: How long a stop waits for them, seconds: recovery finds out what became of a commit.
+#: How long a stop waits for commits in flight, seconds. Recovery determines the outcome of the others.
 STOPPING_S = 4.0
 #: A transaction that takes longer is reported, seconds.
 SLOW_S = 5.0

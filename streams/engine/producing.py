@@ -91,7 +91,7 @@ class Producer:
         task.add_done_callback(self._closing.discard)
 
     async def stop(self) -> None:
-        """Close the producer; what waits fails."""
+        """Close the producer; records that are not stored yet fail."""
         producer, self._producer = self._producer, None
         if producer is not None:
             self._close(producer)

@@ -32,7 +32,7 @@ class TopicSpec(Protocol):
 
     @property
     def role(self) -> str:
-        """What a worker does with it: an "input" or a "changelog" must have exactly its partitions."""
+        """Its use by a worker; an "input" or a "changelog" must have exactly its partitions."""
 
 
 class FoundTopic(NamedTuple):
