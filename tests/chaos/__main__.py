@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +26,7 @@ from .stage import STALL_S, Brokers
 from .tables import table, write_json
 
 #: An application is judged after so many faults, and another takes its place.
-ROUND_FAULTS = 12
+ROUND_FAULTS = 25
 TABLE_WIDTH = 120
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if not count:
         sys.exit("no kind of fault has such a name: see --list")
     print(f"seed {chosen.seed}, {count} kinds of faults, {chosen.nodes} broker(s)", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves every block
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves every block, and shows the table
     rounds: list[Round] = []
     try:
         with Brokers(chosen.nodes, say=_say) as brokers:
@@ -67,8 +67,7 @@ def _possible(chosen: argparse.Namespace) -> Iterator[Kind]:
 
 def _rounds(brokers: Brokers, chosen: argparse.Namespace, kinds: list[Kind]) -> Iterator[Round]:
     """Play rounds until the time is over; with --each, one of every kind."""
-    deadline = time.monotonic() + 60 * chosen.minutes
-    goes_on = partial(_is_before, deadline)
+    limits = Limits(time.monotonic() + 60 * chosen.minutes, chosen.faults)
     for number, plan in enumerate(_plans(chosen, kinds)):
         seed = chosen.seed * 1_000 + number
         directory = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
@@ -76,17 +75,26 @@ def _rounds(brokers: Brokers, chosen: argparse.Namespace, kinds: list[Kind]) -> 
         if isinstance(plan, str):
             played = play_cut(brokers, directory, seed, plan, _say)
         else:
-            played = play(brokers, directory, seed, plan, goes_on, _say, chosen.rate, chosen.patience)
+            played = play(brokers, directory, seed, plan, limits.go_on, _say, chosen.rate, chosen.patience)
         _say(str(played) if played.clean else f"{played}\n  workers' logs: {directory}")
         if played.clean:
             shutil.rmtree(directory, ignore_errors=True)
         yield played
-        if not goes_on():
+        limits.faults_left -= len(played.trials)
+        if not limits.go_on(0):
             return
 
 
-def _is_before(deadline: float) -> bool:
-    return time.monotonic() < deadline
+@dataclass
+class Limits:
+    """Until when faults begin, of time.monotonic, and how many more there may be."""
+
+    deadline: float
+    faults_left: int
+
+    def go_on(self, faults: int) -> bool:
+        """Return whether another fault may begin after so many of the present round."""
+        return time.monotonic() < self.deadline and faults < self.faults_left
 
 
 def _plans(chosen: argparse.Namespace, kinds: list[Kind]) -> Iterator[list[Kind] | str]:
@@ -133,6 +141,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="of the schedule; any when not given")
     parser.add_argument("--minutes", type=float, default=10.0, help="after which no fault begins any more")
+    parser.add_argument("--faults", type=int, default=10**6, help="after which no other begins")
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=3, help="brokers")
     parser.add_argument("--kinds", nargs="+", help="only those whose names contain one of these")
     parser.add_argument("--each", action="store_true", help="each kind once, on an application of its own")

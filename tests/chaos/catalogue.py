@@ -68,7 +68,7 @@ def kind(
 # Workers
 
 
-@kind("worker killed", share=4)
+@kind("worker killed", share=8)
 def worker_killed(stage: Stage) -> str:
     return _kill_worker(stage, emptied=False)
 
@@ -89,7 +89,7 @@ def _kill_worker(stage: Stage, emptied: bool) -> str:
     return worker.name
 
 
-@kind("worker killed within a commit", share=2)
+@kind("worker killed within a commit", share=4)
 def worker_killed_in_commit(stage: Stage) -> str:
     """SIGKILL between two steps of a transaction."""
     worker, point = stage.any_worker(), stage.rng.choice(FAILPOINTS)
@@ -128,7 +128,7 @@ def worker_suspended(stage: Stage) -> str:
     return worker.name
 
 
-@kind("worker restarted", share=2)
+@kind("worker restarted", share=6)
 def worker_restarted(stage: Stage) -> str:
     worker, since = stage.any_worker(), time.monotonic()
     with stage.away(worker):
@@ -137,7 +137,7 @@ def worker_restarted(stage: Stage) -> str:
     return worker.name
 
 
-@kind("worker joins and leaves")
+@kind("worker joins and leaves", share=2)
 def worker_joins(stage: Stage) -> str:
     extra, since = stage.worker("w3"), time.monotonic()
     extra.start()
@@ -151,7 +151,7 @@ def worker_joins(stage: Stage) -> str:
     return extra.name
 
 
-@kind("webhook sender killed")
+@kind("webhook sender killed", share=5)
 def sender_killed(stage: Stage) -> str:
     worker = stage.any_worker()
     return f"{worker.name}'s" if worker.alive and worker.kill_sender() else f"{worker.name} had none"
@@ -181,7 +181,7 @@ _wrong_clock("clock 40 d behind for 20 s", -40 * DAY_S)
 # Brokers
 
 
-@kind("broker killed, one of three", share=3, nodes=3)
+@kind("broker killed, one of three", share=4, nodes=3)
 def broker_killed(stage: Stage) -> str:
     """The group must go on while it is away, and then it comes back."""
     node, since = stage.any_node(), time.monotonic()
@@ -194,7 +194,7 @@ def broker_killed(stage: Stage) -> str:
     return f"node {node.node.id}"
 
 
-@kind("broker killed and started again", share=2)
+@kind("broker killed and started again", share=4)
 def broker_crashed(stage: Stage) -> str:
     node, since = stage.any_node(), time.monotonic()
     stage.brokers.kill(node)
@@ -253,7 +253,7 @@ def all_brokers_down(stage: Stage) -> str:
 # Network
 
 
-@kind("connections cut", share=3)
+@kind("connections cut", share=12)
 def connections_cut(stage: Stage) -> str:
     """Several times, each at a random moment of what the worker does."""
     name = stage.rng.choice(WORKERS)
@@ -369,18 +369,18 @@ _refusal("too few copies of events", _topic("events"), min_insync_replicas=4)
 # Records
 
 
-@kind("header names that are not UTF-8")
+@kind("header names that are not UTF-8", share=6)
 def headers_invalid(stage: Stage) -> str:
     count = poison.produce_with_invalid_headers(stage.names, stage.rng)
     return f"{count} records"
 
 
-@kind("records of 1 MB")
+@kind("records of 1 MB", share=5)
 def records_of_1_mb(stage: Stage) -> str:
     return _large(stage, 10**6)
 
 
-@kind("records of 10 MB")
+@kind("records of 10 MB", share=4)
 def records_of_10_mb(stage: Stage) -> str:
     stage.huge += stage.names.partitions
     return _large(stage, HUGE_BYTES)
@@ -392,7 +392,7 @@ def _large(stage: Stage, size: int) -> str:
     return f"{stage.names.partitions} records"
 
 
-@kind("poison", share=2)
+@kind("poison", share=8)
 def poisoned(stage: Stage) -> str:
     """One record of each of the kinds, anywhere."""
     records = poison.records(stage.rng, stage.names.partitions)

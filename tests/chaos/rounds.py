@@ -90,12 +90,16 @@ def play(
     directory: Path,
     seed: int,
     kinds: Iterable[Kind],
-    goes_on: Callable[[], bool],
+    go_on: Callable[[int], bool],
     say: Say,
     rate: float = RECORDS_PER_SECOND,
     patience_s: float = STALL_S,
 ) -> Round:
-    """Let an application of its own go through faults, as long as `goes_on`, and judge it."""
+    """Let an application of its own go through faults, and judge it.
+
+    Args:
+        go_on: returns whether another fault may begin after so many.
+    """
     unique = f"chaos-{uuid.uuid4().hex[:8]}"
     names = Names(brokers.cluster.bootstrap, unique, f"{unique}.", PARTITIONS)
     played, began = Round(seed), time.monotonic()
@@ -109,7 +113,7 @@ def play(
             cluster.create_topics()
             with load:
                 _begin(stage)
-                _try_all(stage, kinds, goes_on, played, say)
+                _try_all(stage, kinds, go_on, played, say)
             brokers.heal()
             say("         judging …")
             huge = load.huge + stage.huge
@@ -136,7 +140,7 @@ def _begin(stage: Stage) -> None:
 
 
 def _try_all(
-    stage: Stage, kinds: Iterable[Kind], goes_on: Callable[[], bool], played: Round, say: Say
+    stage: Stage, kinds: Iterable[Kind], go_on: Callable[[int], bool], played: Round, say: Say
 ) -> None:
     """Try one fault after the other, unless one leaves a group that not even a restart gets going."""
     for number, kind in enumerate(kinds, start=1):
@@ -150,7 +154,7 @@ def _try_all(
         say(f"{number:4}  {kind.name} ({trial.detail}): {how}  [{time.monotonic() - began:.0f} s]")
         for line in (*trial.own_exits, *([trial.problem] if trial.problem else [])):
             say(f"      {line}")
-        if not works or not goes_on():
+        if not works or not go_on(number):
             return
 
 

@@ -23,7 +23,8 @@ def test_a_broker_dies_and_records_are_odd_under_load(
     with capsys.disabled():  # to be read where a run passes, too
         print(f"\nFAULTS_SEED={seed}", flush=True)
         with Brokers(1) as brokers:
-            played = play(brokers, tmp_path, seed, [CATALOGUE[name] for name in SHORT], lambda: True, print)
+            kinds = [CATALOGUE[name] for name in SHORT]
+            played = play(brokers, tmp_path, seed, kinds, lambda _faults: True, print)
         print(played)
 
     assert played.clean, str(played)
