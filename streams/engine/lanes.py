@@ -60,6 +60,8 @@ GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight at least, seconds. A coordinator that moves to
 #: another broker takes about a session timeout to answer.
 CLOSING_S = 12.0
+#: How often it looks whether they have ended, seconds.
+CLOSING_POLL_S = 0.01
 #: How long a stop waits for commits in flight, seconds. Recovery determines the outcome of the others.
 STOPPING_S = 4.0
 #: A transaction that takes longer is reported, seconds.
@@ -497,7 +499,7 @@ class Lanes:
         while any(lane.busy and not lane.task.done() for lane in self._lanes.values()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"a commit did not end within {within_s:g} s")
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(CLOSING_POLL_S)
 
     async def stop(self) -> None:
         """Close, and end the lanes whatever they do: recovery finds out what became of a commit."""
