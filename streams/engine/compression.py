@@ -11,7 +11,7 @@ from aiokafka.codec import gzip_encode, lz4_encode, zstd_encode
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record._crecords import default_records
 
-__all__ = ["CODECS", "batch_of"]
+__all__ = ["CODECS", "batch_of", "is_transactional"]
 
 #: Kafka's numbers of codecs in the attributes of a batch, by the names that Kafka's own settings use.
 CODECS: Final[Mapping[str, int]] = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -26,10 +26,11 @@ default_records.gzip_encode = partial(gzip_encode, compresslevel=1)
 
 def batch_of(producer: AIOKafkaProducer, codec: str) -> BatchBuilder:
     """Return an empty batch of this producer, compressed with a codec that may differ from the producer's."""
-    accumulator = producer._message_accumulator
-    manager = accumulator._txn_manager
-    return BatchBuilder(
-        accumulator._batch_size,
-        CODECS[codec],
-        is_transactional=manager is not None and manager.transactional_id is not None,
-    )
+    size = producer._message_accumulator._batch_size
+    return BatchBuilder(size, CODECS[codec], is_transactional=is_transactional(producer))
+
+
+def is_transactional(producer: AIOKafkaProducer) -> bool:
+    """Return whether a producer's batches are part of transactions."""
+    manager = producer._message_accumulator._txn_manager
+    return manager is not None and manager.transactional_id is not None

@@ -3,7 +3,8 @@
 A header's name is a string in Kafka's protocol, but no broker checks its bytes, and librdkafka and others
 write any. aiokafka's parser decodes it strictly, in the midst of a batch, so one such record would end each
 worker that reads it. Here a batch with such a name is parsed again by aiokafka's parser in Python, and the
-bytes that are not UTF-8 are written as ``\\xNN``.
+bytes that are not UTF-8 become surrogates (``surrogateescape``), from which `header_names.any_names_batch`
+makes the same bytes again.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ PARSED_BYTES = 4 << 20
 
 
 class _LenientBytes(bytearray):
-    """Bytes of which each part can be decoded: what is not UTF-8 is escaped."""
+    """Bytes of which each part can be decoded: what is not UTF-8 becomes surrogates."""
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         found = super().__getitem__(index)
         return _LenientBytes(found) if isinstance(found, bytearray) else found
 
-    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
-        return super().decode(encoding, "backslashreplace")
+    def decode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> str:
+        return super().decode(encoding, "surrogateescape")
 
 
 def _parsed_leniently(raw: bytes, number: int) -> list[Any]:

@@ -22,6 +22,7 @@ from faust.types import TP
 from streams.engine.compression import batch_of
 from streams.engine.failpoints import passed
 from streams.engine.formats import Write
+from streams.engine.header_names import any_names_batch
 from streams.engine.units import NO_HEADERS, Output, Unit
 
 __all__ = [
@@ -158,13 +159,18 @@ class Packer:
         append, number, now_ms = batch._builder.append, batch._relative_offset, self.timestamp_ms
         for key, value, headers, given_ms in records:
             timestamp_ms = now_ms if given_ms is None else given_ms
-            if append(number, timestamp_ms, key, value, headers) is None:
-                batch._relative_offset = number
-                batch = self._new_batch(where[0])
-                batches.append(batch)
-                append, number = batch._builder.append, 0
-                append(0, timestamp_ms, key, value, headers)
-            number += 1
+            try:
+                if append(number, timestamp_ms, key, value, headers) is not None:
+                    number += 1
+                    continue
+                new_batch = self._new_batch
+            except UnicodeEncodeError:
+                new_batch = self._new_any_names_batch
+            batch._relative_offset = number
+            batch = new_batch(where[0])
+            batches.append(batch)
+            append, number = batch._builder.append, 1
+            append(0, timestamp_ms, key, value, headers)
         batch._relative_offset = number
 
     def pack_changes(self, unit: Unit) -> None:
@@ -185,6 +191,9 @@ class Packer:
         codec = self._codecs.get(topic)
         return self._producer.create_batch() if codec is None else batch_of(self._producer, codec)
 
+    def _new_any_names_batch(self, topic: str) -> Any:
+        return any_names_batch(self._producer)
+
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
         # without a step of the interpreter for each, but those that append it
@@ -196,6 +205,8 @@ class Packer:
         sent = []
         for (topic, partition), batches in self._batches.items():
             for batch in batches:
+                if not batch.record_count():
+                    continue  # its first record needed a batch with any names
                 # closed, or a stray send() could append to it
                 batch.close()
                 stored = await self._producer.send_batch(batch, topic, partition=partition)
@@ -302,11 +313,16 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     """
     producer._closed = True
     producer._message_accumulator.fail_all(KafkaError("the producer was abandoned"))
+    sender = producer._sender
+    if producer._txn_manager.transactional_id is None and sender.sender_task is not None:
+        # aiokafka's own callback fails where there is no transaction
+        sender.sender_task.remove_done_callback(sender._fail_all)
+        sender.sender_task.add_done_callback(_retrieved)
     with contextlib.suppress(Exception):
         async with asyncio.timeout(ABANDON_S):
             # the connections first: the sender waits for answers on them
             await producer.client.close()
-            await producer._sender.close()
+            await sender.close()
 
 
 def _report_slow(transactional_id: str) -> None:

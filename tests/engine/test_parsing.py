@@ -44,14 +44,14 @@ def spoiled(raw: bytes) -> bytes:
 
 
 def test_a_header_name_that_is_not_utf8_costs_no_record() -> None:
-    """Its odd bytes are escaped; its record and all around it are read as they are."""
+    """Its odd bytes become surrogates; its record and all around it are read as they are."""
     raw = batch(0, "one", "two") + spoiled(batch(2, "three", "XXXX", "five")) + batch(5, "six")
 
     assert [shape(record) for record in parsed(raw)] == [
         (0, 1000, b"key", b"value 0", [("one", b"h")]),
         (1, 1001, b"key", b"value 1", [("two", b"h")]),
         (2, 1000, b"key", b"value 0", [("three", b"h")]),
-        (3, 1001, b"key", b"value 1", [("a\\xff\\xc3b", b"h")]),
+        (3, 1001, b"key", b"value 1", [("a\udcff\udcc3b", b"h")]),
         (4, 1002, b"key", b"value 2", [("five", b"h")]),
         (5, 1000, b"key", b"value 0", [("six", b"h")]),
     ]
@@ -72,7 +72,7 @@ def test_so_it_is_in_compressed_batches(codec: int, monkeypatch: pytest.MonkeyPa
 
     assert [(record.offset, record.headers[0][0]) for record in parsed(raw)] == [
         (7, "one"),
-        (8, "a\\xff\\xc3b"),
+        (8, "a\udcff\udcc3b"),
     ]
 
 
