@@ -33,6 +33,7 @@ from streams.domain.webhooks import (
     Told,
     after_attempt,
     begun_anew,
+    counts,
     event_id,
     event_key,
     queue_key,
@@ -397,14 +398,14 @@ class Results:
         queue = self._queues.get(key)
         if queue is None:
             return None
-        event, number, endpoint_id = queue.waiting[0], said.number, said.endpoint_id
-        if number != queue.attempts + 1 or event_id(self._unit.partition, event) != said.event_id:
+        event, endpoint_id = queue.waiting[0], said.endpoint_id
+        if not counts(queue, said) or event_id(self._unit.partition, event) != said.event_id:
             self._noted[queue.group, key] = queue, None
             return None
         own, kept_at = queue.endpoint, sending_key(event, endpoint_id)
         # a queue's attempts are counted from those that are kept, so of the first nothing is
         sending, put = None, self._sendings.put_new
-        if number > 1:
+        if queue.attempts:
             sending, put = self._sendings.get(kept_at), self._sendings.put
         if sending is None:
             sending = Sending(1, said.message_id, "pending", queue.group, said.made_at, endpoint=own)

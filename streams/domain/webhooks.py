@@ -40,6 +40,7 @@ __all__ = [
     "Try",
     "after_attempt",
     "begun_anew",
+    "counts",
     "event_id",
     "event_key",
     "event_place",
@@ -276,6 +277,17 @@ def verdict(said: Attempted) -> Verdict:
     return "failed" if said.status is None else verdict_of(said.status)
 
 
+def counts(queue: Queue, said: Attempted) -> bool:
+    """Return whether an attempt counts for the first of a queue, which it is about.
+
+    The next one does. An earlier one counts if it was delivered: two senders may have made an attempt of the
+    same number, for the second did not know yet that the first had failed.
+    """
+    if said.number == queue.attempts + 1:
+        return True
+    return queue.from_attempt < said.number <= queue.attempts and verdict(said) == "delivered"
+
+
 def after_attempt(
     queue: Queue,
     sending: Sending,
@@ -295,7 +307,7 @@ def after_attempt(
     """
     tried = Try(said.number, said.started_at, said.duration, said.status, said.trouble, said.body)
     sending.tries = [*sending.tries[1 - MOST_TRIES_LOGGED :], tried] if sending.tries else [tried]
-    sending.attempts = queue.attempts = said.number
+    sending.attempts = queue.attempts = max(queue.attempts, said.number)
     if came_to == "delivered":
         sending.state = "delivered"
         return "delivered"

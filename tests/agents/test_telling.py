@@ -232,7 +232,7 @@ def test_each_attempt_counts_once() -> None:
     before = {name: dict(rows) for name, rows in where.stored.items()}
 
     where.hear(
-        attempted("statuses-0-0-0", answer=204),
+        attempted("statuses-0-0-0", answer=502),
         attempted("statuses-0-0-0", 3, answer=204),
         attempted("statuses-0-1-0"),
         attempted("statuses-0-0-0", 2, endpoint="b"),
@@ -243,6 +243,32 @@ def test_each_attempt_counts_once() -> None:
     assert where.stored == before
     assert where.counts["webhook-repeated"] == 6
     assert not told_of(where)
+
+
+def test_a_delivery_counts_although_another_attempt_of_its_number_failed() -> None:
+    """After a change of the holder two senders may make the same attempt; what arrived is not sent again."""
+    where = partition(a=Endpoint()).say(status("SENT"))
+    where.hear(attempted("statuses-0-0-0", 1, answer=500), attempted("statuses-0-0-0", 2, answer=500))
+
+    where.hear(attempted("statuses-0-0-0", 1, answer=204))
+
+    assert not queues(where)
+    (event,) = told_of(where)
+    assert event.json["type"] == "webhook.delivered"
+    (sending,) = sendings(where).values()
+    assert (sending.state, sending.attempts, len(sending.tries)) == ("delivered", 2, 3)
+
+
+def test_a_delivery_of_before_a_resend_does_not_count_for_it() -> None:
+    """An outcome that is read twice must not end what was asked for meanwhile."""
+    where = partition(a=Endpoint()).say(status("SENT"))
+    delivered = attempted("statuses-0-0-0", 1, answer=204)
+    where.hear(delivered)
+    where.hear(resend("statuses-0-0-0"))
+
+    where.hear(Record(delivered.value, delivered.key, delivered.timestamp))
+
+    assert queues(where)
 
 
 @pytest.mark.parametrize("at", [-(2**62), -1, 0, 2**62])
