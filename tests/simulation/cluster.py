@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from aiokafka.protocol.admin import ApiVersionRequest_v0
-
 from tests.simulation.connections import REQUESTS, Connection
 from tests.simulation.logs import OK, Batch, Log, Outcome, batches_of
 from tests.simulation.loop import NOWHERE, SimulatedLoop
@@ -99,8 +97,8 @@ class Cluster:
         self.leaders: dict[Place, Node | None] = {
             place: by_number[index % nodes] for index, place in enumerate(self.logs)
         }
-        #: encoded answers, for they are many and mostly the same
-        self.metadata: dict[Any, bytes] = {}
+        #: answers, for they are many and mostly the same
+        self.metadata: dict[Any, Any] = {}
         self._producer_ids = 0
         self._moved: dict[str, int] = {}
         self._loading: dict[str, float] = {}
@@ -243,16 +241,13 @@ class Node:
 
     # metadata
 
-    def _ApiVersion(self, request: Any) -> Any:
-        return _VERSIONS
-
     def _Metadata(self, request: Any) -> Any:
         return self._metadata(request, OK)
 
     def _fail_Metadata(self, request: Any, fate: Fate) -> Any:
         return self._metadata(request, fate.code)
 
-    def _metadata(self, request: Any, code: int) -> bytes:
+    def _metadata(self, request: Any, code: int) -> Any:
         cluster = self.cluster
         names = tuple(cluster.topics if request.topics is None else request.topics)
         leaders = tuple(leader and leader.number for leader in cluster.leaders.values())
@@ -265,7 +260,7 @@ class Node:
                 for topic in names
                 if topic in cluster.topics
             ]
-            known = _response("Metadata")(brokers, 1, topics).encode()
+            known = _response("Metadata")(brokers, 1, topics)
             cluster.metadata[names, code, leaders] = known
         return known
 
@@ -441,12 +436,6 @@ class Node:
 def _response(api: str) -> Any:
     return _RESPONSES[api]
 
-
-_VERSIONS = (
-    ApiVersionRequest_v0.RESPONSE_TYPE(
-        0, [(key, kind.API_VERSION, kind.API_VERSION) for key, (_, kind) in REQUESTS.items()]
-    )
-).encode()
 
 _RESPONSES = {api: request.RESPONSE_TYPE for api, request in REQUESTS.values()}
 

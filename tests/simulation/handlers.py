@@ -11,6 +11,7 @@ from typing import Any, Final
 from streams.engine.batches import Batch
 from streams.engine.formats import Format
 from streams.engine.units import Unit
+from tests.simulation.webhooks import OUTCOMES, Webhooks
 
 __all__ = ["COMMANDS", "EVENTS", "FORMATS", "FORWARDS", "ORDERS", "REPEATED", "Handler"]
 
@@ -38,13 +39,23 @@ class Handler:
 
     Args:
         tables: the tables ``counts`` and ``seen`` of a worker.
+        webhooks: the webhooks of a worker, if it sends any.
     """
 
-    def __init__(self, tables: dict[str, Any]) -> None:
+    def __init__(self, tables: dict[str, Any], webhooks: Webhooks | None) -> None:
         self._counts, self._seen = tables["counts"], tables["seen"]
+        self._webhooks = webhooks
 
     def __call__(self, batch: Batch, unit: Unit) -> None:
         """Apply a batch."""
+        if self._webhooks is not None and batch.topic == OUTCOMES:
+            self._webhooks.take(batch, unit)
+            return
+        self._count(batch, unit)
+        if self._webhooks is not None and batch.topic == ORDERS:
+            self._webhooks.tell_of(batch, unit)
+
+    def _count(self, batch: Batch, unit: Unit) -> None:
         counts, seen = unit.table(self._counts), unit.table(self._seen)
         counts.load(record.key for record in batch.records if record.key is not None)
         for record in batch.records:

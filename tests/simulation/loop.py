@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from typing import Any
 from unittest.mock import patch
 
+from aiokafka import client
 from aiokafka.producer import message_accumulator
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -51,13 +52,14 @@ class Process:
 
     Attributes:
         alive: whether its steps still run.
+        is_free: whether all of its steps run: nobody has stopped it, ended it, or is about to.
         clock_ahead_s: by how much its wall clock is wrong.
     """
 
     def __init__(self, loop: SimulatedLoop, name: str) -> None:
         self.loop = loop
         self.name = name
-        self.alive = True
+        self.alive = self.is_free = True
         self.clock_ahead_s = 0.0
         self.context = contextvars.Context()
         self.context.run(_process.set, self)
@@ -78,19 +80,22 @@ class Process:
         """Hold all steps back, as SIGSTOP does."""
         if self._held is None:
             self._held = []
+        self.is_free = False
 
     def resume(self) -> None:
         """Run what was held back, in its order, as SIGCONT does."""
         held, self._held = self._held or [], None
+        self.is_free = self.alive and self._steps_left is None
         self.loop.ready(held)
 
     def kill_after(self, steps: int, kill: Callable[[Process], None]) -> None:
         """Have it killed before its n-th step from now: between two awaits that suspend."""
         self._steps_left, self._kill = steps, kill
+        self.is_free = False
 
     def end(self) -> None:
         """Run no step any more."""
-        self.alive = False
+        self.alive = self.is_free = False
         self._held = None
 
     def takes(self, callback: Callback) -> bool:
@@ -168,10 +173,29 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run what is ready; when nothing is, let time jump to the next timer."""
-        ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise Runaway(f"more than {MOST_STEPS} iterations")
+        ready = self._ready  # type: ignore[attr-defined]
+        self._take_timers(ready)
+        for _ in range(len(ready)):
+            callback = ready.popleft()
+            if callback.is_cancelled:
+                continue
+            context = callback.context
+            process = context.get(_process)
+            if process is not None and not process.is_free and not process.takes(callback):
+                continue
+            try:
+                context.run(callback.call, *callback.args)
+            except (SystemExit, KeyboardInterrupt, Runaway):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"{callback.call} failed", "exception": error})
+
+    def _take_timers(self, ready: Any) -> None:
+        """Have the timers run that are due."""
+        timers = self._timers
         while timers and timers[0][2].is_cancelled:
             heappop(timers)
         if not ready and not self._stopping:  # type: ignore[attr-defined]
@@ -180,22 +204,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.now = max(self.now, timers[0][0])
         while timers and timers[0][0] <= self.now:
             ready.append(heappop(timers)[2])
-        for _ in range(len(ready)):
-            callback = ready.popleft()
-            if not callback.is_cancelled:
-                self._run_callback(callback)
-
-    def _run_callback(self, callback: Callback) -> None:
-        context = callback.context
-        process = context.get(_process)
-        if process is not None and not process.takes(callback):
-            return
-        try:
-            context.run(callback.call, *callback.args)
-        except (SystemExit, KeyboardInterrupt, Runaway):
-            raise
-        except BaseException as error:
-            self.call_exception_handler({"message": f"{callback.call} failed", "exception": error})
 
     def close(self) -> None:
         """Close, and end what is left behind."""
@@ -230,9 +238,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         heappush(self._timers, (when, self._timed, timer))
         return timer
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
-        return await self.connect(factory, host, port)
-
 
 @contextmanager
 def virtual_time(loop: SimulatedLoop, seed: int) -> Iterator[None]:
@@ -254,6 +259,7 @@ def virtual_time(loop: SimulatedLoop, seed: int) -> Iterator[None]:
             )
 
     patches = [
+        patch.object(client, "create_conn", lambda *to, **how: loop.connect(*to, **how)),
         patch.object(time, "monotonic", loop.time),
         patch.object(time, "time", wall_clock),
         patch.object(message_accumulator, "DefaultRecordBatchBuilder", Builder),

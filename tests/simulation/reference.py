@@ -5,14 +5,15 @@ It reads the simulated logs only, and shares no code with the handlers: counts a
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import Log
 
-__all__ = ["Wrong", "judge", "judge_store"]
+__all__ = ["Wrong", "judge", "judge_store", "judge_webhooks", "undelivered"]
 
 #: As many records of a key as one cycle of its counter has.
 CYCLE = 6
@@ -111,16 +112,21 @@ def _in_order(number: int, keys: Mapping[Origin, bytes], events: list[tuple[byte
         counts[key] += 1
 
 
-def _numbers(log: Log, until: int | None = None) -> dict[bytes, int]:
+def _numbers(log: Log) -> dict[bytes, int]:
+    """Replay the changelog of a table of numbers."""
+    return {key: int(value) for key, value in _rows(log).items()}
+
+
+def _rows(log: Log, until: int | None = None) -> dict[bytes, bytes]:
     """Replay a changelog up to an offset (inclusive)."""
-    numbers: dict[bytes, int] = {}
+    rows: dict[bytes, bytes] = {}
     for record in log.committed():
         if until is not None and record.offset > until:
             break
-        numbers.pop(record.key, None)
+        rows.pop(record.key, None)
         if record.value is not None:
-            numbers[record.key] = int(record.value)
-    return numbers
+            rows[record.key] = record.value
+    return rows
 
 
 def judge_store(
@@ -134,8 +140,73 @@ def judge_store(
     log = cluster.logs[f"{table}-changelog", number]
     if offset is not None and offset >= log.end:
         raise Wrong(f"the store {table}/{number} is at {offset}, its changelog ends at {log.end}")
-    expected = {} if offset is None else _numbers(log, offset)
-    _same(f"store {table}/{number} at {offset}", expected, {key: int(value) for key, value in rows.items()})
+    expected = {} if offset is None else _rows(log, offset)
+    _same(f"store {table}/{number} at {offset}", expected, rows)
+
+
+def _webhooks(cluster: Cluster) -> dict[tuple[str, bytes], list[str]]:
+    """Return the ids of the webhooks that orders must have made, in order, by endpoint and message."""
+    expected: dict[tuple[str, bytes], list[str]] = defaultdict(list)
+    for number in range(cluster.topics["orders"]):
+        for record in cluster.logs["orders", number].committed():
+            if record.value == b"poison":
+                continue
+            webhook_id = f"statuses-{number}-{record.offset}-0"
+            expected["https://first", record.key].append(webhook_id)
+            if record.offset % 3 == 0:
+                expected["https://second", record.key].append(webhook_id)
+    return expected
+
+
+def _reported(cluster: Cluster) -> Counter[tuple[str, str, str]]:
+    """Return how often each event says of a webhook that it was delivered, or that it failed."""
+    reported: Counter[tuple[str, str, str]] = Counter()
+    for number in range(cluster.topics["webhook-events"]):
+        for record in cluster.logs["webhook-events", number].committed():
+            event = json.loads(record.value)
+            reported[event["type"], f"https://{event['endpointId']}", event["eventId"]] += 1
+    return reported
+
+
+def undelivered(cluster: Cluster) -> list[str]:
+    """Return the webhooks of which no event says that they were delivered."""
+    reported = _reported(cluster)
+    return [
+        webhook_id
+        for (url, _), ids in _webhooks(cluster).items()
+        for webhook_id in ids
+        if not reported["webhook.delivered", url, webhook_id]
+    ]
+
+
+def judge_webhooks(cluster: Cluster, arrivals: Sequence[Any]) -> None:
+    """Compare what receivers got with the orders.
+
+    Args:
+        arrivals: with ``endpoint``, ``webhook_id`` and ``status`` of the answer, in order.
+
+    Raises:
+        Wrong: a webhook did not arrive, came before one that it follows, or was reported twice.
+    """
+    expected = _webhooks(cluster)
+    first: dict[tuple[str, str], int] = {}
+    accepted: dict[tuple[str, str], int] = {}
+    for place, arrival in enumerate(arrivals):
+        webhook = arrival.endpoint, arrival.webhook_id
+        first.setdefault(webhook, place)
+        if arrival.status == 200:
+            accepted.setdefault(webhook, place)
+    for (url, key), ids in expected.items():
+        before = -1
+        for webhook_id in ids:
+            webhook = url, webhook_id
+            if webhook not in accepted:
+                raise Wrong(f"{webhook_id} of {key!r} was never accepted by {url}")
+            if first[webhook] < before:
+                raise Wrong(f"{webhook_id} of {key!r} reached {url} before the one before it was accepted")
+            before = accepted[webhook]
+    every = [("webhook.delivered", url, one) for (url, _), ids in expected.items() for one in ids]
+    _same("webhook-events", Counter(every), _reported(cluster))
 
 
 def _same(what: str, expected: Any, found: Any) -> None:

@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.mutation:
         # for good: it ends with this process
-        MUTATIONS[options.mutation]().__enter__()
+        mutation = MUTATIONS[options.mutation]()
+        mutation.__enter__()
     if options.trace:
         results: Iterable[Result] = (run(seed, shown=True) for seed in options.seeds)
     else:

@@ -52,6 +52,9 @@ MOST: Final[Mapping[str, float]] = {
     "outage": 0.1,
     "wrong clock": 0.1,
     "poison": 0.05,
+    "sender kill": 0.2,
+    "failing receiver": 0.3,
+    "odd header": 0.3,
 }
 
 

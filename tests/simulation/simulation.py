@@ -26,15 +26,16 @@ from tests.simulation.groups import Group
 from tests.simulation.handlers import COMMANDS, EVENTS, FORMATS, FORWARDS, LETTERS, ORDERS, POISON, REPEATED
 from tests.simulation.logs import Batch, Record
 from tests.simulation.loop import BEGIN_S, Process, SimulatedLoop, virtual_time
-from tests.simulation.reference import Wrong, judge, judge_store
+from tests.simulation.reference import Wrong, judge, judge_store, judge_webhooks, undelivered
 from tests.simulation.schedule import Schedule
 from tests.simulation.stores import Directory
+from tests.simulation.webhooks import OUTCOMES, TOPICS, WEBHOOK_FORMATS, Receivers
 from tests.simulation.worker import Worker
 
 __all__ = ["Result", "run"]
 
 #: Seconds in which there are faults and input, and after which all of it must have been applied.
-FAULTS_S: Final = 8.0
+FAULTS_S: Final = 6.0
 SETTLING_S: Final = 150.0
 #: How often the schedule is asked for faults that no request has, seconds.
 TICK_S: Final = 0.2
@@ -42,6 +43,8 @@ TICK_S: Final = 0.2
 BATCH_BYTES: Final = 300
 #: One run of so many keeps its tables in RocksDB.
 ON_DISK: Final = 32
+#: The share of runs with webhooks.
+WITH_WEBHOOKS: Final = 0.2
 #: The errors with which a worker may end.
 EXPECTED: Final = (KafkaError, TimeoutError, OSError)
 #: Garbage is collected after one run of so many.
@@ -120,7 +123,9 @@ class Machine:
         self._starts += 1
         process = Process(simulation.loop, f"{self.name}.{self._starts}")
         simulation.trace("start", process.name)
-        self.worker = Worker(process, self.directory, simulation.cluster, simulation.group)
+        self.worker = Worker(
+            process, self.directory, simulation.cluster, simulation.group, simulation.receivers
+        )
         simulation.workers.append(self.worker)
         process.spawn(self.worker.run())
 
@@ -152,6 +157,9 @@ class Simulation:
         self.schedule = Schedule(seed)
         chance = self.schedule.random
         self.partitions = chance.randint(1, 3)
+        has_webhooks = chance.random() < WITH_WEBHOOKS
+        self.receivers = Receivers(loop, self.schedule) if has_webhooks else None
+        self.formats = FORMATS | (WEBHOOK_FORMATS if has_webhooks else {})
         names = [
             ORDERS,
             COMMANDS,
@@ -159,7 +167,8 @@ class Simulation:
             FORWARDS,
             REPEATED,
             LETTERS,
-            *(f"{table}-changelog" for table in FORMATS),
+            *(TOPICS if has_webhooks else ()),
+            *(f"{table}-changelog" for table in self.formats),
         ]
         self.cluster = Cluster(loop, self.schedule, dict.fromkeys(names, self.partitions), trace)
         self.network = Network(loop, self.schedule, self.cluster.nodes, trace)
@@ -198,8 +207,10 @@ class Simulation:
     async def _feed(self) -> None:
         """Append records to the input logs, some of them in transactions that end, or are aborted, later."""
         chance = self.schedule.random
-        for serial in range(chance.randint(5, 25)):
-            await asyncio.sleep(chance.uniform(0.0, 0.8 * FAULTS_S / 15))
+        # each webhook takes several steps, so a run with them has fewer orders
+        times = chance.randint(2, 8) if self.receivers else chance.randint(4, 16)
+        for serial in range(times):
+            await asyncio.sleep(chance.uniform(0.0, 2 * 0.8 * FAULTS_S / (5 if self.receivers else 10)))
             number = chance.randrange(self.partitions)
             values = [self._order(serial, index) for index in range(chance.randint(1, 12))]
             if chance.random() < 0.8:
@@ -263,6 +274,7 @@ class Simulation:
         """Ask the schedule for faults, for ever."""
         faults = {
             "kill": self._kill,
+            "sender kill": self._kill_sender,
             "stop": self._stop,
             "partition": self._cut_off,
             "wrong clock": self._set_clock,
@@ -285,6 +297,11 @@ class Simulation:
         machine = self._machine()
         if machine.worker is not None:
             machine.worker.process.kill_after(self.schedule.random.randint(1, 300), machine.kill)
+
+    def _kill_sender(self) -> None:
+        worker = self._machine().worker
+        if worker is not None and worker.webhooks is not None:
+            worker.webhooks.kill_sender(self.schedule.random.randint(1, 100))
 
     def _stop(self) -> None:
         worker = self._machine().worker
@@ -365,12 +382,14 @@ class Simulation:
             return "commands are not acknowledged"
         for (topic, number), log in self.cluster.logs.items():
             committed = self.cluster.offsets.committed.get((topic, number), 0)
-            if topic in (ORDERS, COMMANDS) and committed != log.end:
+            if topic in (ORDERS, COMMANDS, OUTCOMES) and committed != log.end:
                 return f"{topic}/{number} ends at {log.end}, the group's offset is {committed}"
         if not self.cluster.is_settled():
             return "a transaction is open"
         if not all(machine.worker is not None and machine.worker.is_running for machine in self.machines):
             return "a worker is down"
+        if self.receivers is not None and (late := undelivered(self.cluster)):
+            return f"{len(late)} webhooks are not delivered: {late[:3]}"
         return None
 
     async def _all_produce(self, unproved: dict[Any, set[int]]) -> bool:
@@ -387,6 +406,10 @@ class Simulation:
             if worker.error is not None and not isinstance(worker.error, EXPECTED):
                 raise Wrong(f"{worker.name} ended with {worker.error!r}")
         judge(self.cluster, self.acknowledged)
+        if self.receivers is not None:
+            judge_webhooks(self.cluster, self.receivers.arrivals)
+            if self.receivers.repeated:
+                raise Wrong(f"sent again by one sender: {self.receivers.repeated[:5]}")
         for machine in self.machines:
             for name, table in machine.worker.app.tables.items():
                 for number, store in table.store.all_open():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,8 +21,9 @@ UNFLUSHED = 20
 class MemoryStore:
     """What `PartitionStore` is to the engine, without a disk: a crash loses a tail of unflushed writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, format: Format[Any]) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self._format = format
         self.offset: int | None = None
         self.timestamp_ms = -1
         self.log: Any = None
@@ -61,6 +63,21 @@ class MemoryStore:
         """Return keys from `first` on, before `end`."""
         return sorted(key for key in self.rows if first <= key < end)[:limit]
 
+    def listings(self, first: bytes, end: bytes) -> Iterator[bytes]:
+        """Iterate over the listings of the index from one on, before another."""
+        decode, index = self._format.decode, self._format.index
+        assert index is not None
+        listed = sorted(
+            entry + key for key, value in self.rows.items() for entry in index(key, decode(value))
+        )
+        return (listing for listing in listed if first <= listing < end)
+
+    def scan_index(self, prefix: bytes, limit: int, after: bytes | None, before: bytes | None) -> list[bytes]:
+        """Return listings by prefix, between two others."""
+        first = prefix if after is None else after + b"\0"
+        end = prefix + b"\xff" * 64 if before is None else before
+        return list(islice(self.listings(first, end), limit))
+
     def close(self) -> None:
         """Flush."""
         self._flushed, self._tail = (dict(self.rows), self.offset, self.timestamp_ms), []
@@ -89,7 +106,7 @@ class Directory:
     def open(self, table: str, number: int, format: Format[Any]) -> Any:
         """Open a table partition."""
         if self._path is None:
-            return self._memory.setdefault((table, number), MemoryStore())
+            return self._memory.setdefault((table, number), MemoryStore(format))
         return PartitionStore(self._path / f"{table}-{number}.db", format)
 
     def remove(self, table: str, number: int) -> None:

@@ -29,6 +29,7 @@ from tests.simulation.groups import Group
 from tests.simulation.handlers import COMMANDS, FORMATS, ORDERS, Handler, bury
 from tests.simulation.loop import Process
 from tests.simulation.stores import Directory, Table
+from tests.simulation.webhooks import OUTCOMES, WEBHOOK_FORMATS, Receivers, Webhooks
 
 __all__ = ["Worker"]
 
@@ -61,7 +62,7 @@ class _App:
         self.delete_retention_ms = 86_400_000
         self.consumer_generation_id = 0
         self.tables = _Tables(
-            {name: Table(name, format, worker.directory) for name, format in FORMATS.items()}
+            {name: Table(name, format, worker.directory) for name, format in worker.formats.items()}
         )
         self.lanes: Any = None
         self.consumer: Any = None
@@ -232,7 +233,7 @@ class Consumer:
     async def _deliver(self, batch: Batch, generation: int) -> None:
         """Hand a batch on: in most cases once, and now."""
         schedule, process = self._schedule, self._worker.process
-        if batch.topic in self.app.lanes.topics and schedule.happens("dropped batch"):
+        if batch.topic in (ORDERS, COMMANDS) and schedule.happens("dropped batch"):
             return  # recovery loses batches to rebalances only, which seek again
         if schedule.happens("repeated batch"):
             process.spawn(self._deliver_late(batch, generation))
@@ -260,12 +261,22 @@ class Consumer:
 class Worker:
     """One process of the application, from its start to its end."""
 
-    def __init__(self, process: Process, directory: Directory, cluster: Cluster, group: Group) -> None:
+    def __init__(
+        self,
+        process: Process,
+        directory: Directory,
+        cluster: Cluster,
+        group: Group,
+        receivers: Receivers | None,
+    ) -> None:
         self.process = process
         self.name = process.name
         self.directory = directory
         self.cluster = cluster
         self.group = group
+        self.receivers = receivers
+        self.formats = FORMATS | (WEBHOOK_FORMATS if receivers else {})
+        self.webhooks: Webhooks | None = None
         #: whether the group's coordinator cannot be reached
         self.is_cut_off = False
         self.is_leaving = False
@@ -292,19 +303,24 @@ class Worker:
     async def run(self) -> None:
         """Start, join the group and poll."""
         app = self.app = _App(self, self._urls)
-        app.lanes = Lanes(app, (ORDERS, COMMANDS), self.cluster.topics[ORDERS], UNIT_RECORDS, IDLE_S)
-        app.lanes.dead_letters = dict.fromkeys((ORDERS, COMMANDS), bury)
+        inputs = (ORDERS, COMMANDS, OUTCOMES) if self.receivers else (ORDERS, COMMANDS)
+        app.lanes = Lanes(app, inputs, self.cluster.topics[ORDERS], UNIT_RECORDS, IDLE_S)
+        app.lanes.dead_letters = dict.fromkeys(inputs, bury)
         app.lanes.collector = SimpleNamespace(
             take_over=lambda: None, between_units=lambda: None, when_idle=lambda: None
         )
         self.consumer = app.consumer = Consumer(self)
-        self.handler = Handler(app.tables)
+        if self.receivers is not None:
+            self.webhooks = Webhooks(self, self.receivers)
+        self.handler = Handler(app.tables, self.webhooks)
         self.recovery = app.tables.recovery = BatchRecovery(app, app.tables)
         self.recovery._changelogs = lambda: nullcontext(_Changelogs(self.cluster))
         self.recovery._start_offsets_logtable = lambda *args, **kwargs: ""
         try:
             app._outside = Producer(self._make_producer, app.now_ms)
             self.group.join(self)
+            if self.webhooks is not None:
+                self.process.spawn(self.webhooks.run())
             await self.consumer.poll_forever()
         except Exception as error:
             self.crash(error)
@@ -341,7 +357,7 @@ class Worker:
 
     async def _assign(self, generation: int, numbers: frozenset[int]) -> None:
         app, tables = self.app, self.app.tables.values()
-        topics = [ORDERS, COMMANDS, *(table.changelog_topic_name for table in tables)]
+        topics = [*app.lanes.topics, *(table.changelog_topic_name for table in tables)]
         assigned = [TP(topic, number) for topic in topics for number in sorted(numbers)]
         app.consumer_generation_id = generation
         self.consumer.assign(assigned)
@@ -438,5 +454,7 @@ class Worker:
     def end(self) -> None:
         """End at once; the operating system releases the locks of the stores."""
         self.process.end()
+        if self.webhooks is not None:
+            self.webhooks.close()
         for table in self.app.tables.values() if self.app is not None else ():
             table.store.close()
