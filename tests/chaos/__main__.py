@@ -26,7 +26,7 @@ from .stage import STALL_S, Brokers
 from .tables import table, write_json
 
 #: An application is judged after so many faults, and another takes its place.
-ROUND_FAULTS = 25
+ROUND_FAULTS = 50
 TABLE_WIDTH = 120
 
 

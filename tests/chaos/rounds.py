@@ -24,7 +24,7 @@ from tests.faults.runs import AGES, verdict
 from .catalogue import Kind
 from .stage import PARTITIONS, STALL_S, WORKERS, Brokers, Positions, Progress, Say, Stage, Stalled
 
-RECORDS_PER_SECOND = 150.0
+RECORDS_PER_SECOND = 60.0
 #: Between two faults, up to.
 PAUSE_S = 3.0
 

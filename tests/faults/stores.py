@@ -25,7 +25,7 @@ def wrong_stores(
 
     Args:
         unsure: stores that were damaged, or whose changelog was compacted: they are judged only if they claim
-            to have caught up.
+            to have caught up, and may be broken in blocks that nothing has read since.
         tables: which to judge; the index is judged of those that the reference knows.
     """
     wrong: list[str] = []
@@ -38,7 +38,8 @@ def wrong_stores(
             for path, stored in stores.items():
                 if path not in unsure or has_caught_up(stored, records):
                     wrong += [f"{path}: {what}" for what in judge_store(table, records, stored)]
-            if records and not any(has_caught_up(stored, records) for stored in stores.values()):
+            is_broken = any(not stored for path, stored in stores.items() if path in unsure)
+            if records and not is_broken and not any(has_caught_up(s, records) for s in stores.values()):
                 wrong.append(f"{table}/{partition}: no store has caught up with the changelog")
     return wrong
 
