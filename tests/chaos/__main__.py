@@ -7,6 +7,7 @@ import argparse
 import itertools
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,7 +51,15 @@ def main(arguments: list[str]) -> int:
         print("interrupted")
     except EmbeddedKafkaError as error:
         sys.exit(str(error))
-    return _conclude(rounds, chosen)
+    return max(_conclude(rounds, chosen), _simulate(chosen.schedules))
+
+
+def _simulate(schedules: int) -> int:
+    """Run so many schedules of the simulation; return its exit code."""
+    if not schedules:
+        return 0
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", f"1..{schedules}"]
+    return subprocess.run(command, check=False).returncode
 
 
 def _possible(chosen: argparse.Namespace) -> Iterator[Kind]:
@@ -147,6 +156,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--each", action="store_true", help="each kind once, on an application of its own")
     parser.add_argument("--rate", type=float, default=RECORDS_PER_SECOND, help="records per second")
     parser.add_argument("--patience", type=float, default=STALL_S, help="seconds until a group is stalled")
+    parser.add_argument("--schedules", type=int, default=50_000, help="of the simulation, which comes last")
     parser.add_argument("--json", type=Path, help="write all figures to a file")
     parser.add_argument("--list", action="store_true", help="name the kinds, and end")
     chosen = parser.parse_args(arguments)

@@ -35,11 +35,20 @@ class Profile:
     failpoints: int
     emptied_kills: int  # how many of them when each second one takes the directory too
     cluster_faults: int
+    hooks_s: float  # how long receivers of webhooks misbehave
+    hooks_kills: int  # of their worker, at least
     records_per_second: float
 
 
 SHORT = Profile(
-    "short", random_kills=3, failpoints=5, emptied_kills=4, cluster_faults=5, records_per_second=400
+    "short",
+    random_kills=2,
+    failpoints=4,
+    emptied_kills=3,
+    cluster_faults=4,
+    hooks_s=40.0,
+    hooks_kills=4,
+    records_per_second=200,
 )
 FULL = Profile(
     "full",
@@ -47,6 +56,8 @@ FULL = Profile(
     failpoints=len(FAILPOINTS),
     emptied_kills=22,
     cluster_faults=16,
+    hooks_s=100.0,
+    hooks_kills=10,
     records_per_second=400,
 )
 

@@ -26,7 +26,7 @@ from tests.simulation.simulation import Result, run
 __all__ = ["SCHEDULES", "Summary", "main", "run_all"]
 
 #: The seeds that every test run tries.
-SCHEDULES = range(1, 1_001)
+SCHEDULES = range(1, 2_001)
 #: Seeds that a process runs before it reports.
 CHUNK = 20
 PROGRESS_S = 5.0
