@@ -1,6 +1,7 @@
 """Read a `World` out of Kafka with a client and a consumer that are not the project's."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,19 @@ def read_topics(names: Names, *topics: str) -> dict[str, dict[int, list[Raw]]]:
 def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[int, list[Raw]]]:
     """Return what is committed from these positions on, by topic and partition."""
     records: dict[str, dict[int, list[Raw]]] = {position.topic: {} for position in positions}
+    for message in _messages_from(names, positions):
+        found = raw(message, names.bootstrap)
+        records[message.topic()].setdefault(message.partition(), []).append(found)
+    return records
+
+
+def count_records(names: Names, topic: str) -> int:
+    """Return how many records of a topic are committed; none of them is kept."""
+    whole = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(names.partitions)]
+    return sum(1 for _ in _messages_from(names, whole))
+
+
+def _messages_from(names: Names, positions: list[TopicPartition]) -> Iterator[Message]:
     reader = consumer(names, "checker")
     try:
         reader.assign(positions)
@@ -119,19 +133,19 @@ def read_from(names: Names, positions: list[TopicPartition]) -> dict[str, dict[i
         deadline = time.monotonic() + TIMEOUT_S
         while len(ended) < len(positions):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{sorted(records)} not read within {TIMEOUT_S} s")
+                topics = sorted({position.topic for position in positions})
+                raise TimeoutError(f"{topics} not read within {TIMEOUT_S} s")
             # it waits that long for so many, however few are left
             for message in reader.consume(10_000, 0.1):
                 if message.error() is None:
-                    found = raw(message, names.bootstrap)
-                    records[message.topic()].setdefault(message.partition(), []).append(found)
+                    deadline = time.monotonic() + TIMEOUT_S
+                    yield message
                 elif message.error().code() == KafkaError._PARTITION_EOF:
                     ended.add((message.topic(), message.partition()))
                 else:
                     raise RuntimeError(str(message.error()))
     finally:
         reader.close()
-    return records
 
 
 def raw(message: Message, bootstrap: str) -> Raw:
