@@ -68,7 +68,7 @@ def kind(
 # Workers
 
 
-@kind("worker killed", share=8)
+@kind("worker killed", share=10)
 def worker_killed(stage: Stage) -> str:
     return _kill_worker(stage, emptied=False)
 
@@ -151,7 +151,7 @@ def worker_joins(stage: Stage) -> str:
     return extra.name
 
 
-@kind("webhook sender killed", share=5)
+@kind("webhook sender killed", share=10)
 def sender_killed(stage: Stage) -> str:
     worker = stage.any_worker()
     return f"{worker.name}'s" if worker.alive and worker.kill_sender() else f"{worker.name} had none"
@@ -253,7 +253,7 @@ def all_brokers_down(stage: Stage) -> str:
 # Network
 
 
-@kind("connections cut", share=12)
+@kind("connections cut", share=24)
 def connections_cut(stage: Stage) -> str:
     """Several times, each at a random moment of what the worker does."""
     name = stage.rng.choice(WORKERS)
@@ -369,18 +369,18 @@ _refusal("too few copies of events", _topic("events"), min_insync_replicas=4)
 # Records
 
 
-@kind("header names that are not UTF-8", share=6)
+@kind("header names that are not UTF-8", share=10)
 def headers_invalid(stage: Stage) -> str:
     count = poison.produce_with_invalid_headers(stage.names, stage.rng)
     return f"{count} records"
 
 
-@kind("records of 1 MB", share=5)
+@kind("records of 1 MB", share=8)
 def records_of_1_mb(stage: Stage) -> str:
     return _large(stage, 10**6)
 
 
-@kind("records of 10 MB", share=4)
+@kind("records of 10 MB", share=6)
 def records_of_10_mb(stage: Stage) -> str:
     stage.huge += stage.names.partitions
     return _large(stage, HUGE_BYTES)
@@ -392,7 +392,7 @@ def _large(stage: Stage, size: int) -> str:
     return f"{stage.names.partitions} records"
 
 
-@kind("poison", share=8)
+@kind("poison", share=12)
 def poisoned(stage: Stage) -> str:
     """One record of each of the kinds, anywhere."""
     records = poison.records(stage.rng, stage.names.partitions)

@@ -26,7 +26,7 @@ from .stage import PARTITIONS, STALL_S, WORKERS, Brokers, Positions, Progress, S
 
 RECORDS_PER_SECOND = 60.0
 #: Between two faults, up to.
-PAUSE_S = 3.0
+PAUSE_S = 1.5
 
 #: The lists of a report by what they mean; all others are "wrong".
 LOST = ("lost", "dead_missing", "forwards_missing", "records_missing", "partitions_absent")

@@ -35,6 +35,8 @@ LARGE_BYTES = 1 << 20
 LARGE_RECORDS = int(os.environ.get("FAULTS_LARGE_RECORDS", "400"))
 MEMORY_BYTES = 1 << 30
 
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(240 + LARGE_RECORDS // 10)]
+
 
 class Receiver(ThreadingHTTPServer):
     """Answers 204 and keeps the bodies, in the order of their arrival."""
