@@ -643,8 +643,8 @@ class Dispatcher:
         """Produce the outcomes of a partition, in batches, until none is left.
 
         What cannot be produced stays and is produced again after a pause: a receiver must not get a webhook
-        once more because the broker has a problem. Only if the partition has gone is it given up; its new
-        holder reads from the tables what is still to be sent.
+        once more because the broker has a problem. That holds if the partition has gone, too: its new holder
+        learns from the outcome what was delivered.
         """
         waiting, failures = self._unsaid[partition], 0
         while waiting:
@@ -655,13 +655,9 @@ class Dispatcher:
             if offset is not None:
                 failures = 0
                 self._told(partition, flights, offset)
-            elif partition in self.worker.held:
+            else:
                 await self.pause(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
                 failures = min(failures + 1, 10)
-            else:
-                for flight in flights:
-                    self._again(flight)
-                del waiting[: len(flights)]
         del self._unsaid[partition]
 
     async def _produced(self, partition: int, flights: Sequence[Flight]) -> int | None:

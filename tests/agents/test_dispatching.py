@@ -678,18 +678,20 @@ async def test_an_outcome_is_produced_again_after_pauses_that_grow() -> None:
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 1]
 
 
-async def test_an_outcome_of_a_partition_that_has_gone_is_given_up() -> None:
-    """If it comes back, what its tables list as due is sent, though nobody noticed that it was away."""
+async def test_an_outcome_of_a_partition_that_has_gone_is_produced() -> None:
+    """Its holder learns what was delivered; if the partition comes back, nothing is sent again."""
     world = World(1, ep_a=Endpoint())
     world.say("m", "SENT")
     world.step()
     world.fails = 1
     world.worker.held = frozenset()
     await world.answer()
+    await world.settle()
     assert not world.dispatcher._unsaid
     world.worker.held = frozenset({0})
+    world.apply()
 
-    assert world.step(1_500) == ["ep_a statuses-0-0-0"]
+    assert world.step(1_500) == []
 
 
 async def test_no_attempts_begin_while_too_many_outcomes_are_not_produced(
