@@ -184,7 +184,10 @@ class PartitionStore:
         self.timestamp_ms = NO_TIMESTAMP
         #: The log that the offset is of.
         self.log: LogId | None = None
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise DamagedStore(path, "there is a file in the place of its directory") from error
         with self._guard:
             self._db: Any = Rdict(str(path), _options())
             try:
@@ -366,6 +369,14 @@ def _open_unmarked(path: Path, format: Format[Any]) -> PartitionStore:
     return store
 
 
+def _remove(path: Path) -> None:
+    """Remove a directory, or a file that is in its place."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def retire_store(path: Path, reason: str, detail: str, *, keep: bool) -> None:
     """Take the directory of a closed store away, so that the store is rebuilt from its changelog.
 
@@ -376,10 +387,10 @@ def retire_store(path: Path, reason: str, detail: str, *, keep: bool) -> None:
     """
     # renamed first: a directory that is removed in part must not be opened again
     retired = path.with_name(path.name + (".aside" if keep else ".removed"))
-    shutil.rmtree(retired, ignore_errors=True)
+    _remove(retired)
     path.rename(retired)
     if not keep:
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove(retired)
     kept = f"kept as {retired}" if keep else "removed"
     log.warning("the store %s is rebuilt from its changelog, the old files are %s: %s", path, kept, detail)
     metrics.REBUILT_STORES.labels(reason).inc()

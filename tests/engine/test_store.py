@@ -213,6 +213,11 @@ def emptied(path: Path) -> None:
     path.mkdir()
 
 
+def replaced_by_a_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_bytes(b"file")
+
+
 def replaced(path: Path) -> None:
     emptied(path)
     (path / "000009.sst").write_bytes(b"foreign")
@@ -244,6 +249,7 @@ DAMAGE: dict[str, Damage] = {
         (path / "rocksdict-config.json").write_bytes(b"garbage") and None
     ),
     "the directory is empty": emptied,
+    "a file is in its place": replaced_by_a_file,
     "the directory has foreign files only": replaced,
     "there are foreign files": lambda path: (path / "999999.sst").write_bytes(b"foreign") and None,
 }
