@@ -358,7 +358,7 @@ class Lane:
         while generation == self.lanes.generation() and self.lanes.is_open:
             pause = min(RETRY_S * 2**self._refusals, LONGEST_RETRY_S)
             self._refusals += 1
-            self.trouble = f"partition {self.number} waits for the broker: {cause}"
+            self.trouble = f"partition {self.number} waits for the broker: {str(cause) or repr(cause)}"
             log.error("a transaction was not committed and is repeated in %g s; %s", pause, self.trouble)
             await self._pause(pause)
             if generation != self.lanes.generation() or not self.lanes.is_open:

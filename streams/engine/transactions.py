@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -312,7 +312,10 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     aiokafka's own `stop` flushes first, which takes as long as the broker is away.
     """
     producer._closed = True
-    producer._message_accumulator.fail_all(KafkaError("the producer was abandoned"))
+    accumulator = producer._message_accumulator
+    accumulator.fail_all(KafkaError("the producer was abandoned"))
+    for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):
+        _retrieved(batch._drain_waiter)  # nobody awaits it, and asyncio would log it
     sender = producer._sender
     if producer._txn_manager.transactional_id is None and sender.sender_task is not None:
         # aiokafka's own callback fails where there is no transaction
