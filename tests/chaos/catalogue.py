@@ -196,10 +196,9 @@ def broker_killed(stage: Stage) -> str:
 
 @kind("broker killed and started again", share=4)
 def broker_crashed(stage: Stage) -> str:
-    node, since = stage.any_node(), time.monotonic()
+    node = stage.any_node()
     stage.brokers.kill(node)
     node.start()
-    stage.recover(since)
     return f"node {node.node.id}"
 
 
