@@ -22,7 +22,7 @@ run: $(VENV)/.run
 	@exec $(BIN)/python -m streams demo $(ARGS)
 
 test: $(VENV)/.dev
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 chaos: $(VENV)/.dev
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

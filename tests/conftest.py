@@ -32,6 +32,13 @@ class Names:
         return self.prefix + name
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests on a broker run one after the other, where several processes run tests."""
+    for item in items:
+        if item.get_closest_marker("kafka"):
+            item.add_marker(pytest.mark.xdist_group("broker"))
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Broker]:
     """One broker for the whole run: an embedded one, or that of TRACKER_TEST_BROKER_URL."""

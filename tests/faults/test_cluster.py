@@ -14,16 +14,14 @@ PARTITIONS = 4
 
 @pytest.mark.parametrize("standbys", [0, 1], ids=["no standbys", "standbys"])
 def test_no_fault_of_workers_loses_or_doubles_anything(
-    kafka: Any, names: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], standbys: int
+    kafka: Any, names: Any, tmp_path: Path, standbys: int
 ) -> None:
     """SIGKILL, SIGTERM, a suspension beyond the session timeout, joins and leaves, all under load."""
     profile, seed = profile_from_env(), seed_from_env()
-    with capsys.disabled():  # to be read where a run passes, too
-        print(f"\nFAULTS_PROFILE={profile.name} FAULTS_SEED={seed}", flush=True)
+    print(f"FAULTS_PROFILE={profile.name} FAULTS_SEED={seed}")
     topics = Names(kafka.bootstrap, names.app_id, names.prefix, PARTITIONS)
 
     result = three_workers(topics, tmp_path, seed, profile, print, standbys)
 
-    with capsys.disabled():
-        print(result)
+    print(result)
     assert result.ok, f"{result}\n{result.report}"

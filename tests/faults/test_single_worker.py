@@ -13,17 +13,13 @@ PARTITIONS = 4
 
 
 @pytest.mark.parametrize("empties", [False, True], ids=["directory kept", "directory lost"])
-def test_no_kill_loses_or_doubles_anything(
-    kafka: Any, names: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], empties: bool
-) -> None:
+def test_no_kill_loses_or_doubles_anything(kafka: Any, names: Any, tmp_path: Path, empties: bool) -> None:
     """SIGKILL at the steps of a commit and at random; stores and views are judged too."""
     profile, seed = profile_from_env(), seed_from_env()
-    with capsys.disabled():  # to be read where a run passes, too
-        print(f"\nFAULTS_PROFILE={profile.name} FAULTS_SEED={seed}", flush=True)
+    print(f"FAULTS_PROFILE={profile.name} FAULTS_SEED={seed}")
     topics = Names(kafka.bootstrap, names.app_id, names.prefix, PARTITIONS)
 
     result = single_worker(topics, tmp_path, seed, profile, print, empties=empties)
 
-    with capsys.disabled():
-        print(result)
+    print(result)
     assert result.ok, f"{result}\n{result.report}"
