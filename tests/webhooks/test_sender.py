@@ -97,7 +97,11 @@ async def test_each_job_has_its_end() -> None:
     }
 
 
-@pytest.mark.parametrize(("secret", "trouble"), [(None, None), (SEALER.seal(b"text", "ep"), "unsealable")])
+@pytest.mark.parametrize(
+    ("secret", "trouble"),
+    [(None, None), (SEALER.seal(b"text", "ep"), "unsealable")],
+    ids=["without a secret", "with a secret"],
+)
 async def test_without_keys_only_what_is_not_signed_is_sent(
     secret: bytes | None, trouble: str | None
 ) -> None:
