@@ -32,6 +32,7 @@ class Names:
         return self.prefix + name
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the tests on a broker run one after the other, where several processes run tests."""
     for item in items:
