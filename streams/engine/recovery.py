@@ -51,6 +51,8 @@ class BatchRecovery(Recovery):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._seeks = Seeks()
+        #: By partition, the last batch that came behind a hole.
+        self._holes: dict[TP, Batch] = {}
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Let the lanes begin, then seek once more to what was reached.
@@ -83,6 +85,7 @@ class BatchRecovery(Recovery):
         # Faust clears this at the top of its own loop; left set, a second recovery would end at once
         self.signal_recovery_end.clear()
         self._seeks.forget()
+        self._holes.clear()
         super()._set_recovery_started()
 
     @Service.task
@@ -92,7 +95,7 @@ class BatchRecovery(Recovery):
             try:
                 event = await asyncio.wait_for(queue.get(), timeout=1.0)
             except TimeoutError:
-                self._end_when_complete()
+                await self.look_again()
                 continue
             try:
                 await self._apply(event.value, event.message.generation_id)
@@ -101,12 +104,26 @@ class BatchRecovery(Recovery):
                 await self.app.crash(error)
                 return
 
+    async def look_again(self) -> None:
+        """Go on when no batch comes: seek back to holes that no later batch will show, or end."""
+        for tp, batch in list(self._holes.items()):
+            applied = self._applied(tp)
+            if applied is None or batch.end <= applied + 1:
+                del self._holes[tp]
+            else:
+                await self._heal(batch, applied + 1)
+        self._end_when_complete()
+
+    def _applied(self, tp: TP) -> int | None:
+        offsets = self._offsets_of(tp)
+        # the last applied offset; None before recovery has asked where the log begins
+        return None if offsets is None else offsets.get(tp)
+
     async def _apply(self, batch: Batch, generation: int) -> None:
         tp = TP(batch.topic, batch.partition)
         offsets = self._offsets_of(tp)
         if offsets is None or generation != self.app.consumer_generation_id:
             return
-        # offsets holds the last applied offset; None before recovery has asked where the log begins
         applied = offsets.get(tp)
         if applied is None:
             return
@@ -115,6 +132,7 @@ class BatchRecovery(Recovery):
             self._restore(tp, rest)
             offsets[tp] = batch.end - 1
         elif rest == HOLE:
+            self._holes[tp] = batch
             await self._heal(batch, applied + 1)
         self._end_when_complete()
 

@@ -34,7 +34,7 @@ class Restored:
         recovery.app = SimpleNamespace(consumer_generation_id=7, consumer=consumer)
         recovery.tables = SimpleNamespace(standbys_ready=True)
         recovery.log = logging.getLogger(__name__)
-        recovery.in_recovery, recovery._seeks = in_recovery, Seeks()
+        recovery.in_recovery, recovery._seeks, recovery._holes = in_recovery, Seeks(), {}
         recovery.active_tps, recovery.standby_tps = {ACTIVE}, {STANDBY}
         recovery.active_offsets, recovery.standby_offsets = Counter({ACTIVE: 9}), Counter({STANDBY: 9})
         recovery.active_highwaters = Counter({ACTIVE: 99})
@@ -87,6 +87,20 @@ async def test_a_hole_in_a_changelog_is_sought_once() -> None:
     await restored.apply(22, 25, 22)
 
     assert restored.seeks == [{ACTIVE: 10}, {ACTIVE: 20}]
+
+
+async def test_a_hole_before_the_end_of_a_changelog_is_sought_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No later batch would show it if what was sought is lost once more; recovery would wait for ever."""
+    monkeypatch.setattr("streams.engine.batches.SEEK_AGAIN_S", 0.0)
+    restored = Restored()
+    await restored.apply(11, 15, 11, 12)
+    await restored.recovery.look_again()
+    assert restored.seeks == [{ACTIVE: 10}] * 2
+
+    await restored.apply(10, 15, 10, 11, 12)
+    await restored.recovery.look_again()
+
+    assert restored.seeks == [{ACTIVE: 10}] * 2
 
 
 async def test_a_redelivered_changelog_batch_is_ignored() -> None:

@@ -345,7 +345,7 @@ class Simulation:
             worker.process.clock_ahead_s = 0.0
             if worker.process.is_stopped:
                 worker.process.resume()
-        if "dropped batch" in self.schedule.rates:
+        if {"dropped batch", "late batch"} & self.schedule.rates.keys():
             # a gap is found when the next batch comes, and sought again when one comes a while later
             for delay_s in (0.0, SEEK_AGAIN_S + 1.0):
                 self.cluster.later(delay_s, self._append_to_all)

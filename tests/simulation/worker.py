@@ -39,6 +39,7 @@ IDLE_S: Final = 0.3
 POLL_RECORDS: Final = 15
 POLL_S: Final = 0.15
 RETRY_S: Final = 0.1
+LOOK_AGAIN_S: Final = 1.0
 
 
 class _Tables(dict[str, Table]):
@@ -318,6 +319,7 @@ class Worker:
         self.recovery._start_offsets_logtable = lambda *args, **kwargs: ""
         try:
             app._outside = Producer(self._make_producer, app.now_ms)
+            self.process.spawn(self._look_again())
             self.group.join(self)
             if self.webhooks is not None:
                 self.process.spawn(self.webhooks.run())
@@ -381,6 +383,15 @@ class Worker:
             for number in sorted(numbers):
                 recovery.add_active(table, TP(table.changelog_topic_name, number))
 
+    async def _look_again(self) -> None:
+        """Do what recovery does when no batch has come for a while."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                await self.recovery.look_again()
+            except Exception as error:
+                self.crash(error)
+
     async def _recover(self, generation: int) -> None:
         try:
             if await self._recovered(generation):
@@ -409,6 +420,8 @@ class Worker:
         if generation != self.app.consumer_generation_id:
             return False
         if recovery.need_recovery():
+            # again, as Faust does: a look in between may have found nothing to recover
+            recovery._set_recovery_started()
             consumer.resume(changelogs)
             await recovery.signal_recovery_end.wait()
         else:
