@@ -40,7 +40,7 @@ SETTLING_S: Final = 150.0
 #: How often the schedule is asked for faults that no request has, seconds.
 TICK_S: Final = 0.2
 #: Small batches, so that one unit makes several of them.
-BATCH_BYTES: Final = 300
+BATCH_BYTES: Final = 450
 #: One run of so many keeps its tables in RocksDB.
 ON_DISK: Final = 32
 #: The share of runs with webhooks.
@@ -48,7 +48,7 @@ WITH_WEBHOOKS: Final = 0.2
 #: The errors with which a worker may end.
 EXPECTED: Final = (KafkaError, TimeoutError, OSError)
 #: Garbage is collected after one run of so many.
-COLLECT_EVERY: Final = 8
+COLLECT_EVERY: Final = 32
 #: How long a producer of commands waits for one answer, seconds.
 ANSWER_S: Final = 15.0
 
