@@ -163,14 +163,12 @@ class Packer:
                 if append(number, timestamp_ms, key, value, headers) is not None:
                     number += 1
                     continue
-                new_batch = self._new_batch
             except UnicodeEncodeError:
-                new_batch = self._new_any_names_batch
+                pass  # it needs a batch that takes any header names
             batch._relative_offset = number
-            batch = new_batch(where[0])
+            batch = self._begun_batch(where[0], timestamp_ms, key, value, headers)
             batches.append(batch)
             append, number = batch._builder.append, 1
-            append(0, timestamp_ms, key, value, headers)
         batch._relative_offset = number
 
     def pack_changes(self, unit: Unit) -> None:
@@ -191,8 +189,15 @@ class Packer:
         codec = self._codecs.get(topic)
         return self._producer.create_batch() if codec is None else batch_of(self._producer, codec)
 
-    def _new_any_names_batch(self, topic: str) -> Any:
-        return any_names_batch(self._producer)
+    def _begun_batch(self, topic: str, *record: Any) -> Any:
+        """Return a batch that holds a record: its timestamp, key, value and headers."""
+        batch = self._new_batch(topic)
+        try:
+            batch._builder.append(0, *record)
+        except UnicodeEncodeError:
+            batch = any_names_batch(self._producer)
+            batch._builder.append(0, *record)
+        return batch
 
     def pack_writes(self, topic: str, partition: int, writes: Sequence[Write]) -> None:
         """Append changelog records."""
