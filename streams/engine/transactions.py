@@ -157,12 +157,16 @@ class Packer:
         batch = batches[-1]
         # aiokafka's own append() checks for serializers and closes, at a third of its cost
         append, number, now_ms = batch._builder.append, batch._relative_offset, self.timestamp_ms
-        for key, value, headers, given_ms in records:
-            timestamp_ms = now_ms if given_ms is None else given_ms
+        rest = iter(records)
+        while True:
             try:
-                if append(number, timestamp_ms, key, value, headers) is not None:
+                for key, value, headers, given_ms in rest:
+                    timestamp_ms = now_ms if given_ms is None else given_ms
+                    if append(number, timestamp_ms, key, value, headers) is None:
+                        break
                     number += 1
-                    continue
+                else:
+                    break
             except UnicodeEncodeError:
                 pass  # it needs a batch that takes any header names
             batch._relative_offset = number
