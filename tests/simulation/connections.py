@@ -112,6 +112,8 @@ class Connection:
         self._closed = self._loop.create_future()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._is_open = True
+        # broken: nothing arrives any more, though the client does not know yet
+        self._is_broken = False
         self._is_mute = False
         self._there = self._back = 0.0
         node.connections[self] = None
@@ -162,7 +164,7 @@ class Connection:
 
     def _arrive(self, name: str, request: Any, fate: Fate) -> None:
         trace = self._network.trace
-        if fate.kind == "lost request" or not self._node.is_up:
+        if fate.kind == "lost request" or self._is_broken or not self._node.is_up:
             trace("lost", self.process.name, name)
             self.break_off()
             return
@@ -181,14 +183,15 @@ class Connection:
 
     def _answer(self, response: Any) -> None:
         """Resolve the oldest request: a node answers in the order in which it is asked."""
-        if self._is_open:
+        if self._is_open and not self._is_broken:
             future = self._waiting.popleft()
             if not future.done():
                 future.set_result(response)
 
     def break_off(self) -> None:
         """Have the connection break, as the client sees soon."""
-        if self._is_open:
+        if self._is_open and not self._is_broken:
+            self._is_broken = True
             self._node.connections.pop(self, None)
             delay = self._network.schedule.latency_s()
             self._loop.call_later(delay, self._lose, context=self.process.context.copy())
