@@ -376,22 +376,25 @@ class PartitionTransactions(TransactionManager):
         """
         inputs = [tp for tp in assigned if tp.topic in self._lanes.topics and not self._is_standby(tp)]
         numbers = {tp.partition for tp in inputs}
-        self._require_changelogs(numbers, assigned)
+        self._require_all_topics(numbers, assigned)
         await self._close_all()
         await asyncio.gather(*(self._open(number) for number in numbers))
         self._lanes.open(await self.consumer.stands(inputs))  # type: ignore[attr-defined]
 
-    def _require_changelogs(self, numbers: set[int], assigned: set[TP]) -> None:
-        """Refuse partitions whose tables could not be recovered.
+    def _require_all_topics(self, numbers: set[int], assigned: set[TP]) -> None:
+        """Refuse partitions whose tables could not be recovered, or of which nobody would read an input.
 
-        Faust's assignor leaves a topic out that its metadata do not know yet, with a warning.
+        Faust's assignor leaves a topic out that its metadata do not know (yet), with a warning. It would come
+        back with the next rebalance only.
         """
         changelogs = [table.changelog_topic_name for table in self.app.tables.values()]
-        missing = {TP(topic, number) for topic in changelogs for number in numbers} - assigned
+        topics = [*self._lanes.topics, *changelogs]
+        missing = {TP(topic, number) for topic in topics for number in numbers} - assigned
         if missing:
             raise ConsistencyError(
-                f"assigned without their changelogs: {sorted(missing)}; its leader does not know them; "
-                "deployments that differ in TRACKER_TOPIC_PREFIX need a TRACKER_APP_ID each"
+                f"the group's leader does not know all topics: {sorted(missing)} are not assigned; they were "
+                "deleted, or have just been created, or deployments that differ in TRACKER_TOPIC_PREFIX have "
+                "the same TRACKER_APP_ID"
             )
 
     def _is_standby(self, tp: TP) -> bool:
