@@ -60,7 +60,7 @@ GATHER_S = 0.003
 #: How long a revoke or a stop waits for commits in flight at least, seconds. A coordinator that moves to
 #: another broker takes about a session timeout to answer.
 CLOSING_S = 12.0
-#: How often it looks whether they have ended, seconds.
+#: Seconds between two looks at whether those commits have ended.
 CLOSING_POLL_S = 0.01
 #: How long a stop waits for commits in flight, seconds. Recovery determines the outcome of the others.
 STOPPING_S = 4.0

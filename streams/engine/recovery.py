@@ -105,7 +105,7 @@ class BatchRecovery(Recovery):
                 return
 
     async def look_again(self) -> None:
-        """Go on when no batch comes: seek back to holes that no later batch will show, or end."""
+        """Seek back to known holes, which no later batch may reveal; end the recovery if it is complete."""
         for tp, batch in list(self._holes.items()):
             applied = self._applied(tp)
             if applied is None or batch.end <= applied + 1:

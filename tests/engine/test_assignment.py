@@ -1,4 +1,4 @@
-"""What the group's leader assigns, when it does not know all topics."""
+"""Assignments of a group leader that does not know all topics."""
 
 from __future__ import annotations
 

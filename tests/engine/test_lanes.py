@@ -142,6 +142,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def pass_time(seconds: float) -> None:
+    """Advance the clock, and let lanes that wait for an input look at it."""
+    CLOCK.skew += seconds
+    await asyncio.sleep(2 * module.ALIGN_S)
+    await settle()
+
+
 async def end(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
@@ -449,8 +456,7 @@ async def test_an_input_that_has_more_on_the_broker_is_waited_for(worker: Worker
     assert worker.commits == []
 
     worker.put(lane, batch(0, 1, topic="other"))
-    await asyncio.sleep(2 * module.ALIGN_S)
-    await settle()
+    await pass_time(0.0)
     await end(lane.task)
     assert worker.ends() == [2]
     assert worker.ends("other") == [1]
@@ -463,15 +469,11 @@ async def test_the_first_fetch_of_an_input_is_waited_for_longer(worker: Worker) 
     lane = worker.lane(input=0, other=0)
     worker.put(lane, batch(0, 2))
     await settle()
-    CLOCK.skew += 5.0
-    await asyncio.sleep(2 * module.ALIGN_S)
-    await settle()
+    await pass_time(5.0)
     assert worker.commits == []
 
-    CLOCK.skew += module.UNREAD_S
     worker.polls += module.ALIGN_POLLS
-    await asyncio.sleep(2 * module.ALIGN_S)
-    await settle()
+    await pass_time(module.UNREAD_S)
     await end(lane.task)
     assert worker.ends() == [2]
 
@@ -483,14 +485,11 @@ async def test_an_input_is_waited_for_in_vain_once(worker: Worker) -> None:
     lane = worker.lane(input=0, other=0)
     worker.put(lane, batch(0, 2))
     await settle()
-    CLOCK.skew += 5.0
-    await asyncio.sleep(2 * module.ALIGN_S)
-    await settle()
+    await pass_time(5.0)
     # a worker that was busy has not even polled
     assert worker.ends() == []
     worker.polls += module.ALIGN_POLLS
-    await asyncio.sleep(2 * module.ALIGN_S)
-    await settle()
+    await pass_time(0.0)
     worker.put(lane, batch(2, 3))
     await settle()
     await end(lane.task)

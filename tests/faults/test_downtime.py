@@ -19,12 +19,6 @@ from confluent_kafka import Producer
 from .cluster import Cluster, until
 from .logs import Names, committed, count_records
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.faults,
-    pytest.mark.timeout(240 + int(os.environ.get("FAULTS_LARGE_RECORDS", "0")) // 10),
-]
-
 PARTITIONS = 8
 MESSAGES = 300
 STATUSES = ("SENT", "DELIVERED", "READ")

@@ -53,7 +53,7 @@ class Handler:
             return
         self._count(batch, unit)
         if self._webhooks is not None and batch.topic == ORDERS:
-            self._webhooks.tell_of(batch, unit)
+            self._webhooks.enqueue(batch, unit)
 
     def _count(self, batch: Batch, unit: Unit) -> None:
         counts, seen = unit.table(self._counts), unit.table(self._seen)

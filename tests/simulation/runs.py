@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first", action="store_true", help="end at the first failure")
     options = parser.parse_args(arguments)
     if options.mutation:
-        # for good: it ends with this process
+        # for good: it ends with this process; the reference keeps the patches from being undone
         mutation = MUTATIONS[options.mutation]()
         mutation.__enter__()
     if options.trace:

@@ -159,7 +159,7 @@ class Simulation:
         self.partitions = chance.randint(1, 3)
         has_webhooks = chance.random() < WITH_WEBHOOKS
         self.receivers = Receivers(loop, self.schedule) if has_webhooks else None
-        self.formats = FORMATS | (WEBHOOK_FORMATS if has_webhooks else {})
+        tables = [*FORMATS, *(WEBHOOK_FORMATS if has_webhooks else ())]
         names = [
             ORDERS,
             COMMANDS,
@@ -168,7 +168,7 @@ class Simulation:
             REPEATED,
             LETTERS,
             *(TOPICS if has_webhooks else ()),
-            *(f"{table}-changelog" for table in self.formats),
+            *(f"{table}-changelog" for table in tables),
         ]
         self.cluster = Cluster(loop, self.schedule, dict.fromkeys(names, self.partitions), trace)
         self.network = Network(loop, self.schedule, self.cluster.nodes, trace)

@@ -110,7 +110,7 @@ class Receivers:
         return 200, None, LAST_DAY if schedule.happens("odd header") else None
 
     def accept(self, sender: Any, generation: int, endpoint: Endpoint, webhook_id: str) -> None:
-        """Take that a sender was answered with success."""
+        """Record that a sender received a 2xx answer."""
         accepted = sender, generation, endpoint.url, webhook_id
         if accepted in self._accepted:
             self.repeated.append(f"{webhook_id} to {endpoint.url}")
@@ -123,7 +123,7 @@ def now_ms() -> int:
 
 
 class _Poster:
-    """What `streams.webhooks.sending.Sender` is to a sender: here nothing is signed."""
+    """Posts webhooks to the simulated receivers in place of `streams.webhooks.sending.Sender`, unsigned."""
 
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
@@ -283,8 +283,8 @@ class Webhooks:
 
     # what handlers do
 
-    def tell_of(self, batch: Batch, unit: Unit) -> None:
-        """Keep the webhooks of orders."""
+    def enqueue(self, batch: Batch, unit: Unit) -> None:
+        """Enqueue the webhooks of orders, in the same unit."""
         tells = self._telling.tells(unit)
         for record in batch.records:
             routes = [Route.to("first")]
