@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -11,11 +11,13 @@ import msgspec
 
 from streams.domain.attempts import Text
 from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
-from streams.domain.endpoints import Change, Heard, Register, Remove
+from streams.domain.endpoints import STATUS_EVENTS, Change, Heard, Register, Remove, is_pattern
 from streams.domain.errors import MalformedCode, MalformedRecord
+from streams.domain.headers import header_problem
 from streams.domain.health import Figures, Reason
 from streams.domain.periods import RESOLUTIONS
 from streams.domain.reports import DeliveryReport
+from streams.domain.secrets import new_secret_problem
 from streams.domain.statistics import (
     CALLBACK_OUTCOMES,
     CREATED_THEN,
@@ -33,6 +35,7 @@ from streams.domain.times import WireTime, iso, to_ms
 from streams.domain.webhooks import Abandon, Attempted, Resend, Trouble, owner_of
 
 __all__ = [
+    "ENDPOINT_EVENTS",
     "MAX_VALUE_BYTES",
     "EndpointEvent",
     "Event",
@@ -55,6 +58,7 @@ __all__ = [
     "event_headers",
     "forwarded_header",
     "malformed",
+    "pattern_problem",
     "read_request",
     "read_said",
     "read_status",
@@ -94,6 +98,14 @@ EventType: TypeAlias = Literal[
     "tracking.erased",
     "tracking.removed",
 ]
+
+ProviderEventType: TypeAlias = Literal["provider.degraded", "provider.recovered"]
+
+MESSAGE_EVENTS: Final = (*get_args(EventType), *STATUS_EVENTS)
+"""Names of the events that a message's own webhooks can receive."""
+
+ENDPOINT_EVENTS: Final = (*MESSAGE_EVENTS, *get_args(ProviderEventType))
+"""Names of the events that an endpoint can receive."""
 
 T = TypeVar("T")
 
@@ -204,23 +216,47 @@ def _narrow_request(request: Any, seal: Seal | None) -> Request:
 
 
 def _narrow_webhook(number: int, said: Any, owner: str, seal: Seal | None) -> Webhook:
-    """Check the address; what is secret is sealed, or let go if it cannot be."""
-    field = f"webhooks[{number}].url"
-    try:
-        parts = urlsplit(said.url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise MalformedRecord("invalid-value", field, "Expected a URL such as https://example.com/hook")
-    if "@" in parts.netloc:
-        raise MalformedRecord("invalid-value", field, "Expected no user or password; send them as a header")
+    """Check a webhook; what is secret is sealed, or let go if it cannot be."""
+    for field, problem in _webhook_problems(said):
+        raise MalformedRecord("invalid-value", f"webhooks[{number}].{field}", problem)
     secret, headers = said.sealed_secret, said.sealed_headers
     if said.secret is not None:
         secret = b"" if seal is None else seal(said.secret.encode(), owner)
     if said.headers:
         headers = b"" if seal is None else seal(encode(said.headers), owner)
     return Webhook(said.url, said.events or None, said.timeout, said.retries, secret, headers)
+
+
+def _webhook_problems(said: WebhookRequest) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a webhook that cannot work, each with what is wrong."""
+    if problem := _url_problem(said.url):
+        yield "url", problem
+    for number, pattern in enumerate(said.events or ()):
+        if problem := pattern_problem(pattern, MESSAGE_EVENTS):
+            yield f"events[{number}]", problem
+    if said.secret is not None and (problem := new_secret_problem(said.secret)):
+        yield "secret", problem
+    for name, value in (said.headers or {}).items():
+        if problem := header_problem(name, value):
+            yield f"headers.{name}", problem
+
+
+def _url_problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return "Expected a URL such as https://example.com/hook"
+    return "Expected no user or password; send them as a header" if "@" in parts.netloc else None
+
+
+def pattern_problem(pattern: str, names: Sequence[str]) -> str | None:
+    """Return why a pattern matches none of these names of events; None if it matches one."""
+    if is_pattern(pattern, names):
+        return None
+    return f"Expected one of {', '.join(names)}, or the begin of some, such as message.*, or *"
 
 
 def _as_read(said: Said) -> Said:
@@ -412,9 +448,6 @@ class WorkerEvent(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     worker_id: str
     occurred_at: str
     removed_count: int | None = None
-
-
-ProviderEventType: TypeAlias = Literal["provider.degraded", "provider.recovered"]
 
 
 class ProviderEvent(msgspec.Struct, gc=False, rename="camel"):

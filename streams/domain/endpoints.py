@@ -14,7 +14,7 @@ from msgspec import structs
 
 from streams.domain.delivery import MessageId
 from streams.domain.retries import Verdict
-from streams.domain.statuses import Status
+from streams.domain.statuses import NAMES, Status
 
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
@@ -24,6 +24,7 @@ __all__ = [
     "MOST_RETRIES",
     "MOST_TIMEOUT_MS",
     "OVERLAP_MS",
+    "STATUS_EVENTS",
     "Change",
     "Endpoint",
     "Filters",
@@ -78,6 +79,9 @@ FAILING_REASON: Final = "no webhook got through for too long"
 
 SEEDS_NAME: Final = "message."
 """Begins what k-msg calls an event: by the status that was reached."""
+
+STATUS_EVENTS: Final = tuple(SEEDS_NAME + status.lower() for status in NAMES)
+"""The names by statuses."""
 
 
 class Secret(msgspec.Struct, array_like=True, gc=False):
@@ -246,9 +250,12 @@ def names_of(type_: str, reached: Status | None) -> tuple[str, ...]:
     return (type_,) if reached is None else (type_, SEEDS_NAME + reached.lower())
 
 
-def is_pattern(text: str) -> bool:
-    """Say whether something stands for types of events: one, all that begin so (``message.*``), or ``*``."""
-    return _PATTERN.fullmatch(text) is not None
+def is_pattern(text: str, names: Iterable[str]) -> bool:
+    """Return whether a text is a pattern that matches at least one of these names of events.
+
+    A pattern is a name, the begin of names (``message.*``), or ``*``.
+    """
+    return _PATTERN.fullmatch(text) is not None and is_wanted([text], names)
 
 
 def is_wanted(patterns: Sequence[str], names: Iterable[str]) -> bool:

@@ -31,17 +31,18 @@ from streams.domain.endpoints import (
     Register,
     Remove,
     Secret,
-    is_pattern,
     live_secrets,
 )
 from streams.domain.errors import MalformedRecord
+from streams.domain.headers import header_problem
 from streams.domain.placement import partition_of
 from streams.domain.retries import Verdict, verdict_of
+from streams.domain.secrets import new_secret_problem
 from streams.domain.times import iso
 from streams.domain.webhooks import Trouble, owner_of
 from streams.engine.reading import Reader
 from streams.engine.units import TableLike
-from streams.messages import MAX_VALUE_BYTES, encode
+from streams.messages import ENDPOINT_EVENTS, MAX_VALUE_BYTES, encode, pattern_problem
 from streams.web import problems
 from streams.web.answers import PAGE_ROWS, require_held
 from streams.web.bodies import bytes_of, json_response, refuse_foreign, said_in
@@ -50,11 +51,10 @@ from streams.web.gathering import Gathering
 from streams.web.problems import Problem
 from streams.web.queries import join, parse_partitions, single_values, wrapped
 from streams.webhooks.guard import Network, trouble_with
-from streams.webhooks.headers import trouble_with_header
 from streams.webhooks.posting import Poster
 from streams.webhooks.sealing import Sealer, Unsealable
 from streams.webhooks.sending import PING, Sender, body_of
-from streams.webhooks.signatures import SECRET_BYTES, InvalidSecret, key_of, new_secret
+from streams.webhooks.signatures import SECRET_BYTES, new_secret
 
 __all__ = [
     "ANSWERED_S",
@@ -427,27 +427,22 @@ class Endpoints:
             raise refused("url", trouble)
         if events is not UNSET:
             for number, pattern in enumerate(events):
-                if not is_pattern(pattern):
-                    raise refused(
-                        f"events[{number}]",
-                        "Expected a type of event, such as message.delivered, message.* or *",
-                    )
+                if problem := pattern_problem(pattern, ENDPOINT_EVENTS):
+                    raise refused(f"events[{number}]", problem)
 
     def _secret(self, given: str | None, endpoint_id: str) -> tuple[str, bytes]:
         """Return a secret, the one that was given or a new one, and what is kept of it."""
         sealer = self._sealer()
         secret = new_secret(os.urandom(SECRET_BYTES)) if given is None else given
-        try:
-            key_of(secret)
-        except InvalidSecret as error:
-            raise refused("secret", str(error)) from None
+        if problem := new_secret_problem(secret):
+            raise refused("secret", problem)
         return secret, sealer.seal(secret.encode(), endpoint_id)
 
     def _headers(self, headers: dict[str, str], endpoint_id: str) -> tuple[list[str], bytes | None]:
         """Return the names of headers, and what is kept of them."""
         for name, value in headers.items():
-            if trouble := trouble_with_header(name, value):
-                raise refused(f"headers.{name[:200]}", trouble)
+            if problem := header_problem(name, value):
+                raise refused(f"headers.{name[:200]}", problem)
         if not headers:
             return [], None
         if sum(map(len, headers)) + sum(map(len, headers.values())) > MOST_HEADER_CHARS:

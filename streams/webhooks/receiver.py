@@ -14,7 +14,8 @@ from typing import Final
 import click
 from aiohttp import web
 
-from streams.webhooks.signatures import InvalidSecret, InvalidSignature, Verifier, verify, verifying_key_of
+from streams.domain.secrets import InvalidSecret
+from streams.webhooks.signatures import InvalidSignature, Verifier, verify, verifying_key_of
 
 __all__ = ["Arrival", "receiver", "receiving"]
 

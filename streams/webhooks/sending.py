@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from streams.domain.endpoints import Endpoint, live_secrets
+from streams.domain.headers import header_problem
+from streams.domain.secrets import InvalidSecret
 from streams.domain.times import iso
-from streams.webhooks.headers import trouble_with_header
 from streams.webhooks.posting import Attempt, Poster
 from streams.webhooks.sealing import Sealer, Unsealable
-from streams.webhooks.signatures import InvalidSecret, Key, key_of, kmsg_headers, standard_headers
+from streams.webhooks.signatures import Key, key_of, kmsg_headers, standard_headers
 
 __all__ = ["PING", "Sender", "body_of"]
 
@@ -23,7 +24,7 @@ MOST_KEYS: Final = 10_000
 def _usable(packed: bytes) -> dict[str, str]:
     """Return the headers that can go along; a request that came by Kafka may name others."""
     given = msgspec.json.decode(packed, type=dict[str, str])
-    return {name: value for name, value in given.items() if trouble_with_header(name, value) is None}
+    return {name: value for name, value in given.items() if header_problem(name, value) is None}
 
 
 PING: Final = "endpoint.ping"

@@ -18,10 +18,18 @@ from typing import Final, TypeAlias
 from cryptography.exceptions import InvalidSignature as NotSigned
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from streams.domain.secrets import (
+    ED25519_BYTES,
+    HMAC_PREFIX,
+    PRIVATE_PREFIX,
+    PUBLIC_PREFIX,
+    InvalidSecret,
+    read_secret,
+)
+
 __all__ = [
     "TOLERANCE_S",
     "HmacKey",
-    "InvalidSecret",
     "InvalidSignature",
     "Key",
     "Verifier",
@@ -34,14 +42,7 @@ __all__ = [
     "verifying_key_of",
 ]
 
-HMAC_PREFIX: Final = "whsec_"
-PRIVATE_PREFIX: Final = "whsk_"
-PUBLIC_PREFIX: Final = "whpk_"
-
 SECRET_BYTES: Final = 32
-LEAST_BYTES, MOST_BYTES = 24, 64
-"""How long a secret of Standard Webhooks is."""
-ED25519_BYTES: Final = 32
 
 TOLERANCE_S: Final = 300
 """How far a timestamp may lie from the receiver's clock, against replays."""
@@ -50,10 +51,6 @@ ID: Final = "webhook-id"
 TIMESTAMP: Final = "webhook-timestamp"
 SIGNATURE: Final = "webhook-signature"
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
-
-
-class InvalidSecret(ValueError):
-    """A secret cannot be used; the message says why, and not what it is."""
 
 
 class InvalidSignature(ValueError):
@@ -139,52 +136,29 @@ def new_secret(random: bytes) -> str:
 
 
 def key_of(secret: str) -> Key:
-    """Return the key that a secret stands for.
-
-    ``whsec_`` begins the base64 of 24 to 64 bytes, ``whsk_`` that of an ed25519 private key, 32 bytes or with
-    its public half 64; anything else, as k-msg's users have it, is taken as it is written (UTF-8).
+    """Return the key that a secret stands for (`streams.domain.secrets`).
 
     Raises:
         InvalidSecret: it cannot be used.
     """
-    if secret.startswith(HMAC_PREFIX):
-        raw = _decoded(secret, HMAC_PREFIX)
-        if not LEAST_BYTES <= len(raw) <= MOST_BYTES:
-            raise InvalidSecret(
-                f"a {HMAC_PREFIX} secret has {LEAST_BYTES} to {MOST_BYTES} bytes, not {len(raw)}"
-            )
-        return HmacKey(raw)
-    if secret.startswith(PRIVATE_PREFIX):
-        raw = _decoded(secret, PRIVATE_PREFIX)
-        if len(raw) not in (ED25519_BYTES, 2 * ED25519_BYTES):
-            raise InvalidSecret(f"a {PRIVATE_PREFIX} key has 32 or 64 bytes, not {len(raw)}")
-        return Ed25519Key(Ed25519PrivateKey.from_private_bytes(raw[:ED25519_BYTES]))
-    if secret.startswith(PUBLIC_PREFIX):
+    prefix, raw = read_secret(secret)
+    if prefix == PUBLIC_PREFIX:
         raise InvalidSecret(f"a {PUBLIC_PREFIX} key cannot sign; the sender needs the {PRIVATE_PREFIX} one")
-    if not secret:
-        raise InvalidSecret("a secret is not empty")
-    return HmacKey(secret.encode())
+    if prefix == PRIVATE_PREFIX:
+        return Ed25519Key(Ed25519PrivateKey.from_private_bytes(raw[:ED25519_BYTES]))
+    return HmacKey(raw)
 
 
 def verifying_key_of(secret: str) -> Verifier:
-    """Return what tells whether something was signed with a secret, or with the other half of a public key.
+    """Return what verifies signatures of a secret, or of the other half of a public key.
 
     Raises:
         InvalidSecret: it cannot be used.
     """
-    if not secret.startswith(PUBLIC_PREFIX):
-        return key_of(secret)
-    raw = _decoded(secret, PUBLIC_PREFIX)
-    if len(raw) != ED25519_BYTES:
-        raise InvalidSecret(f"a {PUBLIC_PREFIX} key has {ED25519_BYTES} bytes, not {len(raw)}")
-    return Ed25519Verifier(Ed25519PublicKey.from_public_bytes(raw))
-
-
-def _decoded(secret: str, prefix: str) -> bytes:
-    try:
-        return b64decode(secret[len(prefix) :], validate=True)
-    except ValueError:
-        raise InvalidSecret(f"what follows {prefix} is not base64") from None
+    prefix, raw = read_secret(secret)
+    if prefix == PUBLIC_PREFIX:
+        return Ed25519Verifier(Ed25519PublicKey.from_public_bytes(raw))
+    return key_of(secret)
 
 
 def sign(keys: Sequence[Key], webhook_id: str, timestamp_s: int, body: bytes) -> str:

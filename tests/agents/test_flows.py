@@ -458,6 +458,14 @@ WEBHOOKS: list[tuple[Any, str, str]] = [
     ([{"url": "https://a.example", "timeout": 0}], "invalid-value", "webhooks[0].timeout"),
     ([{"url": "https://a.example", "retries": 21}], "invalid-value", "webhooks[0].retries"),
     ([{"url": "https://a.example", "headers": {"X": 1}}], "wrong-type", "webhooks[0].headers[...]"),
+    ([{"url": "https://a.example", "headers": {"X": "가게"}}], "invalid-value", "webhooks[0].headers.X"),
+    (
+        [{"url": "https://a.example", "events": ["*", "message.Sent"]}],
+        "invalid-value",
+        "webhooks[0].events[1]",
+    ),
+    ([{"url": "https://a.example", "events": ["provider.*"]}], "invalid-value", "webhooks[0].events[0]"),
+    ([{"url": "https://a.example", "secret": "short"}], "invalid-value", "webhooks[0].secret"),
 ]
 MALFORMED += [
     ("requests", request(webhooks=webhooks).value, code, field) for webhooks, code, field in WEBHOOKS
@@ -467,7 +475,7 @@ MALFORMED += [
 def test_webhooks_are_kept_without_what_is_secret(partition: Partition) -> None:
     """Of several requests those of the one that counts; no secret, header or password is stored or told."""
     hook = {"url": "https://a.example/x?y#z", "events": ["message.*"], "timeout": 120_000, "retries": 0}
-    secret = {"secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
+    secret = {"secret": "a secret that stays hidden", "headers": {"X-Key": "hidden_too"}}
     partition.ask(request(createdAt=NOON + 1, webhooks=[{"url": "http://later.example"}]))
     partition.ask(request(createdAt=NOON, webhooks=[hook | secret, {"url": "http://[::1]:8080"}]))
 
@@ -489,13 +497,14 @@ def test_what_is_secret_of_a_request_is_sealed_for_its_message() -> None:
     """By the lane, if whoever produced the request has not done so."""
     sealer = Sealer({"k": bytes(32)})
     read = request_reader(sealer.seal)
-    hook = {"url": "https://a.example", "secret": "whsec_hidden", "headers": {"X-Key": "hidden_too"}}
+    secret = {"secret": "a secret that stays hidden", "headers": {"X-Key": "hidden_too"}}
+    hook = {"url": "https://a.example", **secret}
 
     said = read(request(webhooks=[hook]).value)
 
     assert isinstance(said, Track)
     (webhook,) = said.webhooks or ()
-    assert sealer.open(webhook.secret or b"", "@m-1") == b"whsec_hidden"
+    assert sealer.open(webhook.secret or b"", "@m-1") == b"a secret that stays hidden"
     assert json.loads(sealer.open(webhook.headers or b"", "@m-1")) == {"X-Key": "hidden_too"}
     again = {"url": "https://a.example", "sealedSecret": b64encode(webhook.secret or b"").decode()}
     kept = read(request(webhooks=[again]).value)

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.domain.secrets import InvalidSecret, new_secret_problem
 from streams.webhooks.signatures import (
     HmacKey,
-    InvalidSecret,
     InvalidSignature,
     key_of,
     kmsg_headers,
@@ -194,6 +194,34 @@ def test_a_secret_that_cannot_be_used_is_refused_and_not_shown(secret: str) -> N
         with pytest.raises(InvalidSecret) as refused:
             read(secret)
         assert len(secret) < 7 or secret[6:] not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"{NEW}\n",
+        f" {NEW}",
+        f"v1,{NEW}",
+        f"whsec_{NEW}",
+        "v1a,whpk_" + b64encode(b"\x07" * 32).decode(),
+        "of 23 bytes in the text",
+    ],
+)
+def test_a_new_secret_has_nothing_around_it_and_is_long_enough(secret: str) -> None:
+    """As pasted with a line end or with the prefix of a signature, no signature would be accepted."""
+    problem = new_secret_problem(secret)
+
+    assert problem is not None
+    assert secret.strip() not in problem
+    assert new_secret_problem(secret + " ") is not None
+
+
+@pytest.mark.parametrize(
+    "secret", [NEW, "whsk_" + b64encode(b"\x07" * 32).decode(), "of 24 bytes as one sees.", "열쇠" * 4]
+)
+def test_a_new_secret_is_a_key_or_any_long_text(secret: str) -> None:
+    """Bytes are counted, not letters."""
+    assert new_secret_problem(secret) is None
 
 
 def test_keys_do_not_show_what_they_are() -> None:

@@ -1,14 +1,14 @@
-"""Headers that someone wants to go along with webhooks: which can, and which are not theirs to set."""
+"""Headers that a customer wants to go along with webhooks: which can, and which are not theirs to set."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["trouble_with_header"]
+__all__ = ["header_problem"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
-_LINE: Final = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff]{0,4094}[\x21-\x7e\x80-\xff])?")
+_LINE: Final = re.compile(r"[!-~]([ -~]{0,4094}[!-~])?")
 _OURS: Final = re.compile(
     r"(x-)?webhook-.*|x-signature|host|content-.*|transfer-encoding|connection|keep-alive|upgrade|te|trailer"
     r"|expect|cookie|proxy-.*|user-agent|accept-encoding",
@@ -17,10 +17,10 @@ _OURS: Final = re.compile(
 """Headers that belong to the signature or to the connection."""
 
 
-def trouble_with_header(name: str, value: str) -> str | None:
-    """Say what is wrong with a header, None: nothing."""
+def header_problem(name: str, value: str) -> str | None:
+    """Return what is wrong with a header; None if it is fine."""
     if not _TOKEN.fullmatch(name) or _OURS.fullmatch(name):
         return "Expected the name of a header that is not ours to set"
     if not _LINE.fullmatch(value):
-        return "Expected one line of at most 4096 Latin characters"
+        return "Expected one line of at most 4096 ASCII characters; encode others, as RFC 8187 does"
     return None
