@@ -103,9 +103,13 @@ def networks_of(text: str) -> tuple[Network, ...]:
 def url_of(url: str) -> URL:
     """Return the parts of a URL that webhooks could go to: with a scheme, a host and a port.
 
+    The path and the query of what is returned are not those that were written: yarl decodes and encodes.
+
     Raises:
         ValueError: it is none.
     """
+    if not url.isprintable() or " " in url:
+        raise ValueError("it has blanks or control characters")
     try:
         parts = URL(url)
     except IndexError:
@@ -124,8 +128,6 @@ def trouble_with(url: str, allowed: Sequence[Network] = ()) -> str | None:
     try:
         parts = url_of(url)
     except ValueError:
-        return "Expected a URL such as https://example.com/hook"
-    if not url.isprintable() or " " in url:
         return "Expected a URL such as https://example.com/hook"
     if "@" in parts.authority:
         return "Expected no user or password; send them as a header"

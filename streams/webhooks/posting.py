@@ -7,10 +7,12 @@ import contextlib
 import re
 import socket
 import ssl
+import string
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -28,6 +30,9 @@ MOST_TARGETS: Final = 10_000
 
 STANDING: Final = "User-Agent: delivery-tracker\r\nContent-Type: application/json\r\n"
 """Headers of every request."""
+
+_TARGET: Final = re.compile(r"[^/?#]*//[^/?#]*([^#]*)")
+"""What follows the authority of a URL (RFC 3986, appendix B), without the fragment."""
 
 _BREAKS_LINES: Final = re.compile(r"[\r\n\0]")
 
@@ -162,8 +167,18 @@ def _target_of(url: str) -> Target:
         raise ValueError("webhooks are signed; who sends a password as well sends it as a header")
     return Target(
         Server(parts.scheme, parts.raw_host or "", parts.port or 0),
-        f"POST {parts.raw_path_qs} HTTP/1.1\r\nHost: {parts.host_port_subcomponent}\r\n{STANDING}",
+        f"POST {_request_target(url)} HTTP/1.1\r\nHost: {parts.host_port_subcomponent}\r\n{STANDING}",
     )
+
+
+def _request_target(url: str) -> str:
+    """Return the path and the query as they are written, for a signature may cover every character of them.
+
+    Only characters beyond ASCII are percent-encoded (UTF-8): a request cannot have them.
+    """
+    match = _TARGET.match(url)
+    written = match[1] if match else ""
+    return quote(written if written.startswith("/") else f"/{written}", safe=string.punctuation)
 
 
 def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -454,6 +454,7 @@ WEBHOOKS: list[tuple[Any, str, str]] = [
     ([{"url": "https:///path"}], "invalid-value", "webhooks[0].url"),
     ([{"url": "https://a.example:99999"}], "invalid-value", "webhooks[0].url"),
     ([{"url": "https://[::1"}], "invalid-value", "webhooks[0].url"),
+    ([{"url": "https://a.example/x y"}], "invalid-value", "webhooks[0].url"),
     ([{"url": "https://user:secret@a.example"}], "invalid-value", "webhooks[0].url"),
     ([{"url": "https://a.example", "timeout": 0}], "invalid-value", "webhooks[0].timeout"),
     ([{"url": "https://a.example", "retries": 21}], "invalid-value", "webhooks[0].retries"),

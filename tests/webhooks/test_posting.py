@@ -643,8 +643,8 @@ async def test_a_header_stays_one(header: tuple[str, str]) -> None:
     assert attempt.trouble == "protocol"
 
 
-async def test_what_is_sent_is_a_request_as_the_standard_has_it() -> None:
-    """Every byte of its head: the path as it is in the URL, the host as it is written, with its port."""
+async def head_sent(rest: str, headers: dict[str, str], body: bytes) -> tuple[int, list[str]]:
+    """Post to a URL that ends with `rest`; return the port and the lines of the request's head."""
     got = bytearray()
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -654,12 +654,17 @@ async def test_what_is_sent_is_a_request_as_the_standard_has_it() -> None:
 
     server = await asyncio.start_server(one, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    poster = Poster(HERE)
-    url = f"http://127.0.0.1:{port}/가/a%2Fb?q=x y&r=%26"
-    assert (await poster.post(url, {"X-Key": "é"}, "전".encode(), 5.0)).status == 200
+    attempt = await Poster(HERE).post(f"http://127.0.0.1:{port}{rest}", headers, body, 5.0)
     server.close()
+    assert attempt.status == 200
+    return port, bytes(got).decode().split("\r\n")
 
-    assert bytes(got).decode().split("\r\n") == [
+
+async def test_what_is_sent_is_a_request_as_the_standard_has_it() -> None:
+    """Every byte of its head: the path as it is in the URL, the host as it is written, with its port."""
+    port, lines = await head_sent("/가/a%2Fb?q=x+y&r=%26", {"X-Key": "é"}, "전".encode())
+
+    assert lines == [
         "POST /%EA%B0%80/a%2Fb?q=x+y&r=%26 HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         "User-Agent: delivery-tracker",
@@ -669,3 +674,32 @@ async def test_what_is_sent_is_a_request_as_the_standard_has_it() -> None:
         "",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        *(
+            (target, target)
+            for target in (
+                "/run?sig=a%2Bb%2Fc%3D%3D&sp=%2Ftriggers%2Frun",
+                "/hook/../x",
+                "/%2e%2e/x/./y//z",
+                "/%7Euser/%41",
+                "/a?",
+                "/a;v=1,2/(b)!$'*@:=~[]{}|^`\"<>\\",
+                "/%zz?100%",
+                "/?q=?&r=/",
+            )
+        ),
+        ("", "/"),
+        ("?q=1", "/?q=1"),
+        ("/a?b#part", "/a?b"),
+        ("/가?b=é", "/%EA%B0%80?b=%C3%A9"),
+    ],
+)
+async def test_the_path_and_the_query_are_sent_as_they_are_written(written: str, sent: str) -> None:
+    """Receivers verify signatures over the URL that they gave; only what HTTP cannot carry is encoded."""
+    _, lines = await head_sent(written, {}, b"{}")
+
+    assert lines[0] == f"POST {sent} HTTP/1.1"
