@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Mapping
 from typing import Final
 
 __all__ = [
@@ -22,7 +23,7 @@ PREFIXES: Final = (HMAC_PREFIX, PRIVATE_PREFIX, PUBLIC_PREFIX)
 
 ED25519_BYTES: Final = 32
 LEAST_BYTES: Final = 24
-LENGTHS: Final = {
+LENGTHS: Final[Mapping[str, range | tuple[int, ...]]] = {
     HMAC_PREFIX: range(LEAST_BYTES, 65),
     PRIVATE_PREFIX: (ED25519_BYTES, 2 * ED25519_BYTES),
     PUBLIC_PREFIX: (ED25519_BYTES,),
