@@ -310,7 +310,10 @@ def _checked(tp: TopicPartition, committed: int | None, first: int, end: int) ->
     if committed > end:
         raise ConsistencyError(
             f"the group's offset of {tp.topic}/{tp.partition} is {committed}, but the log ends at {end}: the "
-            "broker has lost acknowledged records, or the topic was made anew under a group that had read it"
+            "broker has lost acknowledged records, or the topic was recreated. To go on, stop all workers "
+            "and have the partition read again, which counts nothing twice: kafka-consumer-groups.sh "
+            f"--bootstrap-server … --group <app id> --topic {tp.topic}:{tp.partition} --reset-offsets "
+            "--to-earliest --execute"
         )
     if committed < first:
         log.error(EXPIRED, committed, first - 1, tp.topic, tp.partition)

@@ -1,7 +1,8 @@
-"""Logs that end before where the group stands: what is written after that must not be lost in silence.
+"""Logs that end before the group's offset: records that are produced afterwards must not be lost in silence.
 
-The checker reads logs from their beginning, so these have a judgement of their own: each message that is
-produced after the cut has its event, or the workers say what they wait for.
+The checker reads logs from their beginning, so these cuts have a judgement of their own: each message that is
+produced after the cut has its event. Where workers refuse the log, its refusal names the remedy, which is
+applied first.
 """
 
 import contextlib
@@ -10,10 +11,11 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.topics import placed
@@ -29,13 +31,30 @@ WITHIN_S = 90.0
 GONE_S = 30.0
 STREAM = "statuses"
 
-#: Makes the log of STREAM shorter than the group's position, with the stage's help.
-Cut = Callable[[Stage], None]
+#: What a worker that refuses such a log says.
+REFUSAL = "but the log ends at"
+
+Act = Callable[[Stage], None]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One way to make the log of STREAM shorter than the group's offset.
+
+    Attributes:
+        prepare: comes before the topics are created.
+        is_refused: whether the workers stop until an operator applies the remedy.
+    """
+
+    prepare: Act
+    cut: Act
+    nodes: int = 1
+    is_refused: bool = False
 
 
 def play_cut(brokers: Brokers, directory: Path, seed: int, name: str, say: Say) -> Round:
     """Try one cut on an application of its own."""
-    prepare, cut = CUTS[name]
+    cut = CUTS[name]
     unique = f"chaos-{uuid.uuid4().hex[:8]}"
     names = Names(brokers.cluster.bootstrap, unique, f"{unique}.", PARTITIONS)
     cluster = Cluster(names, directory, replication=brokers.cluster.replication)
@@ -45,7 +64,7 @@ def play_cut(brokers: Brokers, directory: Path, seed: int, name: str, say: Say) 
     with cluster, contextlib.closing(Progress(names)) as progress:
         stage = Stage(brokers, cluster, Load(names, seed, 1.0), random.Random(seed), progress)
         try:
-            prepare(stage)
+            cut.prepare(stage)
             cluster.create_topics()
             _try(stage, cut, trial)
         except (Stalled, FaultRunError, KafkaException) as error:
@@ -64,8 +83,12 @@ def _try(stage: Stage, cut: Cut, trial: Trial) -> None:
         stage.worker(name).start()
     produce(stage.names, "before", BEFORE)
     stage.until(lambda: not _without_event(stage.names, "before", BEFORE), WITHIN_S, "events before the cut")
-    cut(stage)
+    cut.cut(stage)
     produce(stage.names, "after", AFTER)
+    if cut.is_refused:
+        refusals = stage.own_exits
+        stage.until(lambda: any(REFUSAL in why for why in refusals), WITHIN_S, f"a worker's '{REFUSAL}'")
+        read_again(stage)
     since = time.monotonic()
     try:
         stage.until(lambda: not _without_event(stage.names, "after", AFTER), WITHIN_S, "events after the cut")
@@ -134,14 +157,34 @@ def _leaders(stage: Stage) -> set[int]:
     return {p.leader for p in stage.topics()[stage.names.input(STREAM)].partitions.values()}
 
 
-#: By name: what prepares the topics, and the cut.
-CUTS: dict[str, tuple[Cut, Cut]] = {
-    "input topic deleted and recreated": (_nothing, recreate),
-    "log truncated by an unclean election": (two_copies, truncate),
+def read_again(stage: Stage) -> None:
+    """Apply the remedy: stop all workers, and reset the group's offsets to the beginning."""
+    workers = list(stage.cluster.workers.values())
+    with stage.away(*workers):
+        for worker in workers:
+            worker.kill()
+        stage.until(lambda: _reset(stage.names), WITHIN_S, "the group's offsets reset")
+
+
+def _reset(names: Names) -> bool:
+    """Return whether the broker took the offsets: not while the group has members."""
+    group = Consumer({"bootstrap.servers": names.bootstrap, "group.id": names.app_id, "log_level": 0})
+    try:
+        beginning = [TopicPartition(names.input(STREAM), p, 0) for p in range(names.partitions)]
+        group.commit(offsets=beginning, asynchronous=False)
+    except KafkaException:
+        return False
+    finally:
+        group.close()
+    return True
+
+
+CUTS: dict[str, Cut] = {
+    "input topic deleted and recreated": Cut(_nothing, recreate),
+    "log truncated by an unclean election": Cut(two_copies, truncate, nodes=3, is_refused=True),
 }
 
 
 def cuts_for(nodes: int) -> Iterator[str]:
-    for name, (prepare, _cut) in CUTS.items():
-        if nodes >= 3 or prepare is _nothing:
-            yield name
+    """Yield the names of the cuts that so many brokers allow."""
+    return (name for name, cut in CUTS.items() if cut.nodes <= nodes)
