@@ -27,6 +27,7 @@ from streams.domain.delivery import (
     Stop,
     Tick,
     Track,
+    close_webhook,
     end,
     erase,
     merge,
@@ -49,7 +50,7 @@ from streams.domain.statistics import (
 )
 from streams.domain.statuses import NAMES, NOTHING
 from streams.domain.times import event_at, iso
-from streams.domain.webhooks import Abandon, Attempted, Resend, State, event_place
+from streams.domain.webhooks import OWN, Abandon, Attempted, Resend, State, event_place
 from streams.engine.batches import Batch, Record
 from streams.engine.units import TableLike, Unit, View
 from streams.messages import (
@@ -487,7 +488,10 @@ class Passed:
 
 
 class WebhookFlow(Flow[Said]):
-    """The way of what workers say of webhooks; no delivery is changed by it."""
+    """The way of what workers say of webhooks.
+
+    It changes a delivery only where the receiver of a webhook of the message's own has answered 410.
+    """
 
     def __init__(self, tables: Tables, names: Names, lifetimes: Lifetimes) -> None:
         super().__init__("webhooks", read_said, _adds_nothing, tables, names, lifetimes)
@@ -505,12 +509,22 @@ class WebhookFlow(Flow[Said]):
             else self._do(what, record.timestamp, unit)
             for (record, _, what), key in zip(said, keys, strict=True)
         ]
+        for message_id, endpoint_id, url in results.gone:
+            self._close(message_id, int(endpoint_id.removeprefix(OWN)), url, unit)
         self._conclude(said, outcomes, tally, unit)
+
+    def _close(self, message_id: str, number: int, url: str, unit: Unit) -> None:
+        deliveries, key = unit.table(self.tables.deliveries), message_id.encode()
+        delivery = deliveries.get(key)
+        if delivery is not None and close_webhook(delivery, number, url):
+            deliveries.put(key, delivery)
 
     def _do(self, what: Resend | Abandon, at: int, unit: Unit) -> Outcome:
         telling = self.tables.telling
         if isinstance(what, Resend):
-            return "webhook-resent" if telling.resend(what, at, unit) else "webhook-repeated"
+            delivery = unit.table(self.tables.deliveries).get(what.message_id.encode()) or Delivery()
+            audience = delivery.tenant, delivery.channel, delivery.provider
+            return "webhook-resent" if telling.resend(what, audience, at, unit) else "webhook-repeated"
         return "webhook-abandoned" if telling.abandon(what, unit) else "webhook-repeated"
 
 

@@ -42,7 +42,16 @@ from streams.domain.webhooks import (
     verdict,
 )
 from streams.engine.units import Unit, View
-from streams.messages import Event, EventType, ProviderEvent, Said, WebhookEvent, encode, event_headers
+from streams.messages import (
+    Event,
+    EventType,
+    GivenUp,
+    ProviderEvent,
+    Said,
+    WebhookEvent,
+    encode,
+    event_headers,
+)
 from streams.topics import Names
 from tables.webhooks import WebhookTables
 
@@ -241,14 +250,17 @@ class Telling:
     def _leave_out(self, key: bytes, queue: Queue, at: int, unit: Unit) -> None:
         """Give up the oldest events that wait behind the first of a queue, which may be under way.
 
-        All that waits is one row, written with each event. What is given up counts as failed, so it is listed
-        and can be sent again.
+        All that waits is one row, written with each event.
         """
+        end = 1 + min(len(queue.waiting) - MOST_WAITING, MOST_LEFT_OUT)
+        self.give_up(key, queue, slice(1, end), "overflow", at, unit)
+
+    def give_up(self, key: bytes, queue: Queue, which: slice, reason: GivenUp, at: int, unit: Unit) -> None:
+        """Remove events from a queue, untried; they count as failed, so they are listed and can be resent."""
         endpoint_id, message_id = queue_names(key)
         events, sendings = unit.table(self.tables.events), unit.table(self.tables.sendings)
         emit, message_key = unit.emitter(self.names.events), message_id.encode()
-        end = 1 + min(len(queue.waiting) - MOST_WAITING, MOST_LEFT_OUT)
-        for event in queue.waiting[1:end]:
+        for event in queue.waiting[which]:
             told, kept_at, id_ = (
                 events.get(event),
                 sending_key(event, endpoint_id),
@@ -269,13 +281,18 @@ class Telling:
                 endpoint_id,
                 sending.attempts,
                 None,
-                "overflow",
+                reason,
             )
             emit((message_key, encode(failed), event_headers(failed, message_key), None))
-        del queue.waiting[1:end]
+        del queue.waiting[which]
 
-    def resend(self, said: Resend, at: int, unit: Unit) -> bool:
-        """Let an event be told to an endpoint once more; False if it waits there already, or is forgotten."""
+    def resend(self, said: Resend, audience: Audience, at: int, unit: Unit) -> bool:
+        """Let an event be told to an endpoint once more.
+
+        Args:
+            audience: of the message as it is now: an endpoint receives no other tenant's events.
+        Returns: False if it waits there already, is forgotten, or the endpoint's filters do not let it pass.
+        """
         event = event_key(said.event_id)
         told = None if event is None else unit.table(self.tables.events).get(event)
         if event is None or told is None or told.message_id != said.message_id:
@@ -284,8 +301,10 @@ class Telling:
         queues, sendings = unit.table(self.tables.queues), unit.table(self.tables.sendings)
         queue, sending = queues.get(key), sendings.get(kept_at)
         own = None if sending is None else sending.endpoint
-        is_known = own is not None or said.endpoint_id in self.routing.endpoints
-        if not is_known or (queue is not None and event in queue.waiting):
+        endpoint = own or self.routing.endpoints.get(said.endpoint_id)
+        if endpoint is None or not endpoint.filters.let(*audience):
+            return False
+        if queue is not None and event in queue.waiting:
             return False
         group = Route.to(said.endpoint_id).group if own is None or sending is None else sending.group
         first = self._enqueue(queues, unit.noted(DUE), (key, group, event, told, own), at, unit)
@@ -360,9 +379,14 @@ class Telling:
 
 
 class Results:
-    """Takes what came of attempts, as one batch says it."""
+    """Takes what came of attempts, as one batch says it.
+
+    Attributes:
+        gone: of webhooks of a message's own that were answered 410 the message, the endpoint's id and URL.
+    """
 
     def __init__(self, telling: Telling, unit: Unit) -> None:
+        self.gone: list[tuple[str, str, str]] = []
         self._telling = telling
         self._unit = unit
         self._place = f"webhooks-{unit.partition}-"
@@ -418,6 +442,9 @@ class Results:
             self._noted[queue.group, key] = queue, None
         else:
             self._tell(said, state == "delivered", offset, at)
+            if came_to == "gone" and own is not None:
+                self.gone.append((said.message_id, endpoint_id, own.url))
+                self._telling.give_up(key, queue, slice(1, None), "gone", at, self._unit)
             ended_at = said.started_at + said.duration
             _next(self._queues, self._sendings, self._noted, key, queue, endpoint_id, ended_at)
         if own is None and endpoint is not None:

@@ -40,6 +40,7 @@ __all__ = [
     "EndpointEvent",
     "Event",
     "EventType",
+    "GivenUp",
     "Origin",
     "ProviderEvent",
     "ProviderEventType",
@@ -467,6 +468,9 @@ class ProviderEvent(msgspec.Struct, gc=False, rename="camel"):
     figures: Figures
 
 
+GivenUp: TypeAlias = Literal["overflow", "gone"]
+"""Why a webhook failed without an attempt."""
+
 WebhookEventType: TypeAlias = Literal["webhook.delivered", "webhook.failed"]
 
 
@@ -476,7 +480,7 @@ class WebhookEvent(msgspec.Struct, gc=False, rename="camel"):
     Attributes:
         event_id: the event that was to be told, and id of the webhook.
         attempts: how many were made; `status` or `trouble` is what the last of them came to, or ``overflow``:
-            it was given up, for too many waited behind it.
+            it was given up, for too many waited behind it; or ``gone``: an earlier one was answered 410.
     """
 
     id: str
@@ -487,7 +491,7 @@ class WebhookEvent(msgspec.Struct, gc=False, rename="camel"):
     endpoint_id: str
     attempts: int
     status: int | None
-    trouble: Trouble | Literal["overflow"] | None
+    trouble: Trouble | GivenUp | None
 
 
 class EndpointEvent(msgspec.Struct, gc=False, rename="camel"):

@@ -46,6 +46,7 @@ __all__ = [
     "Tick",
     "Track",
     "Webhook",
+    "close_webhook",
     "end",
     "erase",
     "merge",
@@ -106,6 +107,7 @@ class Webhook(msgspec.Struct, array_like=True, gc=False):
         retries: how often it is tried again.
         secret: sealed; empty: there is one, and it could not be kept.
         headers: sealed, as JSON; likewise.
+        gone: whether its receiver has answered 410.
     """
 
     url: str
@@ -114,6 +116,7 @@ class Webhook(msgspec.Struct, array_like=True, gc=False):
     retries: int | None = None
     secret: bytes | None = None
     headers: bytes | None = None
+    gone: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -576,9 +579,29 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
         request.max_tracking_duration or DEFAULT_TRACKING_MS,
         request.webhooks or None,
     )
-    if delivery.request is not None and request_order(said) >= request_order(delivery.request):
+    known = delivery.request
+    if known is not None and request_order(said) >= request_order(known):
         return False
     delivery.request = said
+    if known is not None and known.webhooks is not None:
+        gone = {webhook.url for webhook in known.webhooks if webhook.gone}
+        for webhook in said.webhooks or ():
+            webhook.gone = webhook.url in gone
+    return True
+
+
+def close_webhook(delivery: Delivery, number: int, url: str) -> bool:
+    """Send no more webhooks to a receiver of the message's own that has answered 410.
+
+    Args:
+        number: of the webhook in the request.
+        url: of the webhook that was answered; another request may have taken the place of its request.
+    Returns: whether that changed the delivery.
+    """
+    webhooks = (delivery.request.webhooks if delivery.request is not None else None) or []
+    if number >= len(webhooks) or webhooks[number].url != url or webhooks[number].gone:
+        return False
+    webhooks[number].gone = True
     return True
 
 

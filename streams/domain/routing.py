@@ -48,7 +48,7 @@ def own_routes(webhooks: Sequence[Webhook], type_: str, reached: Status | None) 
     """
     names = names_of(type_, reached)
     for number, webhook in enumerate(webhooks):
-        if webhook.is_complete and is_wanted(webhook.events or (), names):
+        if webhook.is_complete and not webhook.gone and is_wanted(webhook.events or (), names):
             parts = urlsplit(webhook.url)
             group = group_of(f"{parts.scheme}://{parts.netloc}")
             yield Route(f"{OWN}{number}", group, _own(webhook))

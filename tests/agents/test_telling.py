@@ -383,6 +383,52 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more_until_someone_mends_it() -
     }
 
 
+def test_410_ends_a_webhook_of_a_message_s_own() -> None:
+    """What waits fails untried, what follows is not sent; the message's other webhooks go on."""
+    where = partition()
+    where.ask(
+        request("m-1", createdAt=NOON, webhooks=[{"url": "https://a.example"}, {"url": "https://b.example"}])
+    )
+    where.say(status("SENT"))
+    assert waiting(where, "@0") == waiting(where, "@1") == ["requests-0-0-0", "statuses-0-0-0"]
+
+    where.hear(attempted("requests-0-0-0", endpoint="@0", answer=410))
+    where.say(status("DELIVERED"), status("READ"))
+
+    assert waiting(where, "@0") == []
+    assert [(event.json["eventId"], event.json["trouble"]) for event in told_of(where)] == [
+        ("requests-0-0-0", None),
+        ("statuses-0-0-0", "gone"),
+    ]
+    assert sendings(where)["statuses-0-0-0", "@0"].state == "failed"
+    assert len(waiting(where, "@1")) == 5
+    assert {endpoint for _, endpoint in sendings(where)} == {"@0"}
+
+
+def test_a_receiver_that_is_gone_stays_so_when_another_request_counts() -> None:
+    """The same URL for the same message, wherever it stands in the request."""
+    where = partition()
+    gone, other = {"url": "https://a.example"}, {"url": "https://b.example"}
+    where.ask(request("m-1", createdAt=NOON, webhooks=[gone]))
+    where.hear(attempted("requests-0-0-0", endpoint="@0", answer=410))
+    where.ask(request("m-1", createdAt=NOON - 1, webhooks=[other, gone]))
+    where.say(status("SENT"))
+
+    assert waiting(where, "@0") == ["requests-0-1-0", "statuses-0-0-0"]
+    assert waiting(where, "@1") == []
+
+
+def test_410_to_a_webhook_of_a_request_that_counts_no_longer_ends_nothing() -> None:
+    """Another request has put another webhook in its place."""
+    where = partition()
+    where.ask(request("m-1", createdAt=NOON, webhooks=[{"url": "https://a.example"}]))
+    where.ask(request("m-1", createdAt=NOON - 1, webhooks=[{"url": "https://b.example"}]))
+    where.hear(attempted("requests-0-0-0", endpoint="@0", answer=410))
+    where.say(status("SENT"))
+
+    assert waiting(where, "@0") == ["statuses-0-0-0"]
+
+
 def stored(endpoint: Endpoint) -> Any:
     """An endpoint as it stands in a request."""
     return msgspec.to_builtins(endpoint)
@@ -471,6 +517,35 @@ def test_what_waits_already_or_is_not_known_is_not_told_again() -> None:
 
     assert waiting(where, "a") == ["statuses-0-0-0"]
     assert where.counts["webhook-repeated"] == 4
+
+
+@pytest.mark.parametrize(
+    ("filters", "is_resent"),
+    [
+        (Filters(tenant="shop"), True),
+        (Filters(tenant="bank"), False),
+        (Filters(channels=["email"]), False),
+        (Filters(providers=["solapi"]), True),
+    ],
+)
+def test_a_resend_applies_the_filters_of_the_endpoint(filters: Filters, is_resent: bool) -> None:
+    """Whoever resends names the endpoint; it must not receive the events of another tenant."""
+    where = partition(a=Endpoint(), b=Endpoint(events=["message.read"], filters=filters))
+    where.ask(request("m-1", tenant="shop", channel="sms"))
+    where.hear(resend("requests-0-0-0", "b"))
+
+    assert waiting(where, "b") == (["requests-0-0-0"] if is_resent else [])
+
+
+def test_a_replay_after_a_change_of_the_tenant_resends_nothing() -> None:
+    """The endpoint received the event when it was of every tenant."""
+    where = partition(a=Endpoint())
+    where.ask(request("m-1", tenant="shop", channel="sms"))
+    where.hear(attempted("requests-0-0-0"))
+    tables(where).routing.put("a", Endpoint(filters=Filters(tenant="bank")))
+    where.hear(resend("requests-0-0-0"))
+
+    assert waiting(where, "a") == []
 
 
 def overflowing(count: int) -> Partition:
