@@ -131,6 +131,7 @@ class Pace:
         under_way: attempts that are being made.
         not_before: when it can be tried again, ms.
         allowance: attempts that its rate still lets through, and when that was counted, ms.
+        url: that the attempts go to; empty: not known yet.
     """
 
     width: int = MOST_AT_ONCE
@@ -138,6 +139,13 @@ class Pace:
     not_before: int = 0
     allowance: float = 1.0
     counted_at: int = 0
+    url: str = ""
+
+    def go_to(self, url: str) -> None:
+        """Begin anew where an endpoint has another URL: what its receiver before took says nothing."""
+        if self.url not in ("", url):
+            self.width, self.not_before = MOST_AT_ONCE, 0
+        self.url = url
 
     def room(self, now: int, per_second: float | None) -> int:
         """Return how many attempts can be begun."""
@@ -475,6 +483,7 @@ class Dispatcher:
             if endpoint.state != "active":
                 return 0  # it is changed before it is active
             rate = self._share(endpoint)
+            self._paces[place[1]].go_to(endpoint.url)
         elif not endpoint_id.startswith(OWN) and not self._is_gone(endpoint_id, now):
             self._wake(place, waiting, now + UNKNOWN_MS)
             return 0

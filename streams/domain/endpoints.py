@@ -227,8 +227,8 @@ def heard(
 def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     """Return an endpoint as it is after a change; None when that changes nothing."""
     after = structs.replace(endpoint, **_said(change, Endpoint))
-    if change.state == "active":
-        # whoever lets it go on has mended it: what failed before is not held against it
+    if change.state == "active" or after.url != endpoint.url:
+        # who activates an endpoint has mended it, and another URL has not failed yet
         after.failing_since = None
     after.filters = structs.replace(endpoint.filters, **_said(change, Filters))
     if isinstance(change.secret, bytes):

@@ -524,6 +524,20 @@ async def test_what_says_that_it_is_too_much_gets_less() -> None:
     assert len(world.step()) == 2
 
 
+async def test_another_url_is_sent_as_much_as_any_new_endpoint() -> None:
+    """What the receiver of before refused says nothing of the other; any other change leaves the limit."""
+    world = World(1, ep_a=Endpoint(url="https://old.example"))
+    for number in range(60):
+        world.say(f"m-{number}", "SENT")
+    world.step()
+    await world.answer(429, retry_after=3_600_000)
+    world.know("ep_a", Endpoint(url="https://old.example", timeout_ms=5_000))
+    assert world.step() == []
+
+    world.know("ep_a", Endpoint(url="https://new.example"))
+    assert len(world.step()) == MOST_AT_ONCE
+
+
 async def test_no_more_than_the_rate_are_sent_to_an_endpoint() -> None:
     """This worker's share of it: that of its partitions."""
     world = World(2, ep_a=Endpoint(rate=10))

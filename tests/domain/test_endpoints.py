@@ -125,6 +125,23 @@ def test_a_change_touches_what_it_says() -> None:
     assert before.secrets == [Secret(b"old", 1)]
 
 
+@pytest.mark.parametrize(
+    ("change", "failing_since"),
+    [
+        (Change("ep", url="https://example.com/b"), None),
+        (Change("ep", url="https://example.com/a", rate=5), 1),
+        (Change("ep", state="active", rate=5), None),
+        (Change("ep", state="paused"), 1),
+    ],
+)
+def test_another_url_has_not_failed_yet(change: Change, failing_since: int | None) -> None:
+    """The time until an endpoint is disabled begins anew, as it does when someone activates it."""
+    after = changed(Endpoint(url="https://example.com/a", failing_since=1), change, 100)
+
+    assert after is not None
+    assert after.failing_since == failing_since
+
+
 def test_filters_change_one_by_one() -> None:
     """Two changes at a time are applied one after the other: neither takes the other's back."""
     before = Endpoint(url="https://example.com/a", filters=Filters(None, [], ["p"]))
