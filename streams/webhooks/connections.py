@@ -91,6 +91,11 @@ class Connection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     @property
+    def has_received(self) -> bool:
+        """Whether any byte has come since the last request was sent."""
+        return self._room < MOST_READ_BYTES
+
+    @property
     def is_quiet(self) -> bool:
         """Whether another webhook can be sent, and nothing that the loop has not seen yet speaks against it.
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from streams.domain.webhooks import Trouble
-from streams.webhooks.connections import Connection, NoAnswer, Pool, connected
+from streams.webhooks.connections import Answer, Connection, NoAnswer, Pool, connected
 from streams.webhooks.guard import SCHEMES, ForbiddenAddress, Network, guarded_sockets, url_of
 from streams.webhooks.names import Look, Names, look_up
 
@@ -111,11 +111,7 @@ class Poster:
             return ended(time.monotonic(), trouble="invalid-url")
         try:
             request = _request(target, headers, body)
-            connection = self._pool.take(target.server)
-            if connection is None:
-                async with asyncio.timeout(timeout_s):
-                    connection = await self._connected(target.server)
-            answer = await connection.post(request, began + timeout_s - time.monotonic())
+            connection, answer = await self._answered(target.server, request, began + timeout_s)
         except (NoAnswer, OSError, RuntimeError, ValueError) as error:
             return ended(time.monotonic(), trouble=_trouble(error))
         self._pool.keep(target.server, connection)
@@ -124,6 +120,32 @@ class Poster:
     def close(self) -> None:
         """Close all connections that wait for their next webhook."""
         self._pool.close()
+
+    async def _answered(self, server: Server, request: bytes, deadline: float) -> tuple[Connection, Answer]:
+        """Send a request over a kept connection, or a new one, and return its answer with the connection.
+
+        A receiver may close a kept connection while the request is on its way to it. So if that ends before
+        any byte of an answer, the request is sent once more, over a new connection (RFC 9110, section 9.2.2:
+        the receiver knows repetitions by the webhook's id).
+
+        Args:
+            deadline: of time.monotonic.
+
+        Raises:
+            NoAnswer: what came is no answer.
+            TimeoutError: none came in time.
+            OSError: there is no connection, or it ended before.
+        """
+        kept = self._pool.take(server)
+        if kept is not None:
+            try:
+                return kept, await kept.post(request, deadline - time.monotonic())
+            except OSError as error:
+                if isinstance(error, TimeoutError) or kept.has_received:
+                    raise
+        async with asyncio.timeout(deadline - time.monotonic()):
+            connection = await self._connected(server)
+        return connection, await connection.post(request, deadline - time.monotonic())
 
     async def _connected(self, server: Server) -> Connection:
         """Return a new connection.

@@ -378,20 +378,60 @@ async def test_another_protocol_is_an_answer_that_is_no_success() -> None:
     assert await answered(serve) == (101, b"", None)
 
 
-async def test_a_webhook_goes_out_once_an_attempt() -> None:
-    """A kept connection that ends before an answer: the receiver may have taken it."""
-    requests = 0
+def ending(times: int, partial: bytes = b"") -> tuple[Serve, list[int]]:
+    """Answer the first request of each connection, and end it at the next one, so many times.
+
+    Returns: what serves, and the number of requests that came.
+    """
+    came = [0]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
+        nonlocal times
         await reader.readexactly(2)
+        came[0] += 1
         writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
-        await reader.readuntil(b"\r\n\r\n")
-        requests += 1
-        writer.transport.abort()
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            came[0] += 1
+            if times:
+                times -= 1
+                writer.write(partial)
+                await writer.drain()
+                writer.close()
+                return
+            writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+
+    return serve, came
+
+
+async def test_a_kept_connection_that_ends_at_once_is_replaced_within_the_attempt() -> None:
+    """The receiver closed it while the request was on its way: no attempt is lost for that."""
+    serve, came = ending(times=1)
+
+    assert await several(serve, 2) == ([(200, None)] * 2, 2)
+    assert came == [3]
+
+
+async def test_a_webhook_that_was_answered_in_part_is_not_sent_again_within_the_attempt() -> None:
+    """The receiver has taken it, so the schedule decides."""
+    serve, came = ending(times=1, partial=b"HTTP/1.1 2")
 
     assert await several(serve, 2) == ([(200, None), (None, "disconnected")], 1)
-    assert requests == 1
+    assert came == [2]
+
+
+async def test_a_new_connection_that_ends_is_not_replaced() -> None:
+    """Only a kept one may have been closed for being idle."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.transport.abort()
+
+    assert await several(serve, 1) == ([(None, "disconnected")], 1)
+    assert connections == 1
 
 
 async def test_what_comes_unasked_ends_a_connection() -> None:
