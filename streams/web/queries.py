@@ -23,7 +23,6 @@ from streams.web.problems import invalid_parameter
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 200
 MAX_WAIT_S = 30
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?")
 _WAIT = re.compile(r"([0-9]{1,6})(ms|s)")
 ENTRY_BYTES = 9
 """An index entry of a delivery: one byte for its status, eight for how recently it changed."""
@@ -217,7 +216,7 @@ def _moment(values: Mapping[str, str], name: str) -> int:
 
 def _time(value: str | float, name: str) -> int:
     try:
-        return to_ms(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value, name)
+        return to_ms(value, name)
     except MalformedRecord as error:
         raise invalid_parameter(
             name, f"{name} is a time such as 2026-11-23T09:00:00Z (a + is written %2B): {error.problem}."

@@ -404,8 +404,8 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
     ),
     ("statuses", b'{"messageId":"m","status":"SENT","timestamp":"noon"}', "invalid-value", "timestamp"),
     ("statuses", b'{"messageId":"m","status":"SENT","timestamp":1e999}', "invalid-value", "timestamp"),
-    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":1e20}', "invalid-value", "timestamp"),
-    ("statuses", b'{"messageId":"m","status":"SENT","readAt":1e20}', "invalid-value", "readAt"),
+    ("statuses", b'{"messageId":"m","status":"SENT","timestamp":"soon"}', "invalid-value", "timestamp"),
+    ("statuses", b'{"messageId":"m","status":"SENT","readAt":"soon"}', "invalid-value", "readAt"),
     ("statuses", b'{"messageId":"m","status":"SENT","deliveredAt":"x"}', "invalid-value", "deliveredAt"),
     (
         "statuses",
@@ -439,7 +439,7 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
     ),
     (
         "requests",
-        b'{"type":"track","messageId":"m","phoneNumber":"1","templateId":"t","provider":"p","createdAt":1e20}',
+        b'{"type":"track","messageId":"m","phoneNumber":"1","templateId":"t","provider":"p","createdAt":"soon"}',
         "invalid-value",
         "createdAt",
     ),
@@ -580,6 +580,17 @@ def test_what_is_unusual_but_right_is_applied(partition: Partition, said: dict[s
     report = partition.events[0].json["deliveryReport"]
     assert report.get("metadata") == said.get("metadata")
     assert report.get("error") == said.get("error")
+
+
+@pytest.mark.parametrize("time", [1e20, 10**30, -5, "99999999999999999999", "9999-12-31T23:59:59-00:01"])
+def test_a_time_that_cannot_be_loses_nothing_else(partition: Partition, time: float | str) -> None:
+    """The record's timestamp stands for the callback's, and an explicit time is ignored."""
+    partition.say(status("DELIVERED", timestamp=time, deliveredAt=time, readAt=time, receipt=NOON))
+
+    delivery = partition.delivery()
+    assert (delivery.status, delivery.delivered_at, delivery.read_at) == ("DELIVERED", NOON, None)
+    shown = json.loads(encode(record_view("m-1", delivery)))
+    assert shown["statusHistory"][0]["timeSource"] == "clamped"
 
 
 def test_every_explicit_time_is_read(partition: Partition) -> None:
