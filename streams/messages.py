@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streams.domain.attempts import Text
+from streams.domain.attempts import Failure, Text
 from streams.domain.delivery import Callback, Erase, Expire, Judge, Purge, Stop, Tick, Track, Webhook
 from streams.domain.endpoints import STATUS_EVENTS, Change, Heard, Register, Remove, is_pattern
 from streams.domain.errors import MalformedCode, MalformedRecord
@@ -74,6 +74,9 @@ MAX_VALUE_BYTES: Final = 65_536
 MAX_TEXT_BYTES: Final = 4_096
 """Of a value of the metadata, and of an error's details, as JSON."""
 
+MAX_CODE_CHARS: Final = 256
+"""Of an error's code."""
+
 MAX_MESSAGE_CHARS: Final = 1_000
 """Of an error's message."""
 
@@ -117,9 +120,18 @@ encode = msgspec.json.Encoder().encode
 # object is made for each record; from then on it is a `Callback` or a `Track`.
 
 
-class StatusCallback(Callback, gc=False, rename="camel"):
-    """Value of ``statuses``: a callback with times as they may be written."""
+class WireFailure(msgspec.Struct, gc=False):
+    """An error as it may be written: providers send codes as numbers, and errors without a text."""
 
+    code: Text | int | float
+    message: str | None = None
+    details: Any = None
+
+
+class StatusCallback(Callback, gc=False, rename="camel"):
+    """Value of ``statuses``: a callback with times and errors as they may be written."""
+
+    error: WireFailure | None = None  # type: ignore[assignment]
     timestamp: WireTime | None = None  # type: ignore[assignment]
     sent_at: WireTime | None = None  # type: ignore[assignment]
     delivered_at: WireTime | None = None  # type: ignore[assignment]
@@ -185,8 +197,20 @@ def _narrow_status(callback: Any) -> Callback:
     if callback.metadata is not None:
         callback.metadata = _texts(callback.metadata)
     if callback.error is not None:
-        _narrow_error(callback.error)
+        callback.error = _failure(callback.error)
+    # as `_narrow_names` does it
+    if (name := callback.provider) is not None and not name.islower():
+        callback.provider = name.lower()
+    if (name := callback.channel) is not None and not name.islower():
+        callback.channel = name.lower()
     return callback  # type: ignore[no-any-return]
+
+
+def _narrow_names(request: Any) -> None:
+    """Write the names of the provider and the channel in lower case: systems spell them differently."""
+    request.provider = request.provider.lower()
+    if request.channel is not None:
+        request.channel = request.channel.lower()
 
 
 def _narrow_rarer_times(callback: Any) -> None:
@@ -196,11 +220,18 @@ def _narrow_rarer_times(callback: Any) -> None:
             setattr(callback, name, to_ms(time, shown))
 
 
-def _narrow_error(error: Any) -> None:
-    if error.details is not None:
-        error.details = _text(error.details)
-    if len(error.message) > MAX_MESSAGE_CHARS:
-        error.message = error.message[: MAX_MESSAGE_CHARS - 1] + "…"
+def _failure(error: WireFailure) -> Failure:
+    """Return an error as it is stored: a text for a code that is a number, and texts of bounded length.
+
+    Raises:
+        MalformedRecord: the code is a number with too many digits.
+    """
+    code, message = str(error.code), error.message or ""
+    if len(code) > MAX_CODE_CHARS:
+        raise MalformedRecord("invalid-value", "error.code", f"Expected at most {MAX_CODE_CHARS} digits")
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = message[: MAX_MESSAGE_CHARS - 1] + "…"
+    return Failure(code, message, None if error.details is None else _text(error.details))
 
 
 def _narrow_request(request: Any, seal: Seal | None) -> Request:
@@ -210,6 +241,7 @@ def _narrow_request(request: Any, seal: Seal | None) -> Request:
         request.created_at = to_ms(request.created_at, "createdAt")
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
+    _narrow_names(request)
     if request.webhooks is not None:
         owner, webhooks = owner_of(request.message_id), enumerate(request.webhooks)
         request.webhooks = [_narrow_webhook(n, said, owner, seal) for n, said in webhooks]  # type: ignore[misc]

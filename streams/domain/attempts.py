@@ -14,16 +14,29 @@ import msgspec
 
 from streams.domain.statuses import DELIVERED, Source, is_contradiction, winner
 
-__all__ = ["Attempt", "Entry", "Failure", "contradict", "enter", "in_order", "is_greater", "speaker"]
+__all__ = [
+    "Attempt",
+    "Entry",
+    "Failure",
+    "LongText",
+    "contradict",
+    "enter",
+    "in_order",
+    "is_greater",
+    "speaker",
+]
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+
+LongText: TypeAlias = Annotated[str, msgspec.Meta(max_length=1_024)]
+"""Addresses of push services, and ids that providers give, are longer than names."""
 
 
 class Failure(msgspec.Struct, gc=False, omit_defaults=True):
     """Why a message, or an attempt to deliver it, failed; `details` is JSON text."""
 
     code: Text
-    message: str
+    message: str = ""
     details: Any = None
 
 

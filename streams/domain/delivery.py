@@ -12,7 +12,17 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from streams.domain.attempts import REQUESTED, Attempt, Entry, Failure, Text, contradict, enter, speaker
+from streams.domain.attempts import (
+    REQUESTED,
+    Attempt,
+    Entry,
+    Failure,
+    LongText,
+    Text,
+    contradict,
+    enter,
+    speaker,
+)
 from streams.domain.health import Figures
 from streams.domain.statuses import (
     CLICKED,
@@ -82,7 +92,7 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     timestamp: int | None = None
     provider: Text | None = None
     attempt: AttemptNumber | None = None
-    provider_message_id: Text | None = None
+    provider_message_id: LongText | None = None
     source: Source | None = None
     error: Failure | None = None
     metadata: dict[Text, Any] | None = None
@@ -94,7 +104,7 @@ class Callback(msgspec.Struct, gc=False, rename="camel"):
     id: Text | None = None
     channel: Text | None = None
     tenant: Text | None = None
-    phone_number: Text | None = None
+    phone_number: LongText | None = None
     template_id: Text | None = None
 
 
@@ -128,7 +138,7 @@ class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tra
     """The request that a message be tracked; times in ms, `metadata` as JSON text by key."""
 
     message_id: MessageId
-    phone_number: Text
+    phone_number: LongText
     template_id: Text
     provider: Text
     channel: Text | None = None

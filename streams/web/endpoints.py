@@ -250,7 +250,7 @@ class Endpoints:
         endpoint = Endpoint(
             url=said.url,
             events=said.events,
-            filters=Filters(said.tenant, said.channels, said.providers),
+            filters=Filters(said.tenant, lowered(said.channels), lowered(said.providers)),
             secrets=[Secret(sealed, self.now())],
             headers=headers,
             header_names=names,
@@ -296,6 +296,8 @@ class Endpoints:
             )
             if (value := getattr(said, name)) is not UNSET
         }
+        for name in fields.keys() & {"channels", "providers"}:
+            fields[name] = lowered(fields[name])
         if said.timeout is not UNSET:
             fields["timeout_ms"] = said.timeout
         if said.state is not UNSET:
@@ -494,6 +496,11 @@ class Endpoints:
         """Let the worker answer that holds the endpoint's partition; None if it is this one."""
         partition = partition_of(endpoint_id.encode(), self.reader.partitions)
         return await by_holder(self.gathering, request, partition, ANSWERED_S, body)
+
+
+def lowered(names: Sequence[str]) -> list[str]:
+    """Return names of providers or channels as deliveries have them: in lower case."""
+    return [name.lower() for name in names]
 
 
 @contextmanager

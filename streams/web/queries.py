@@ -162,7 +162,7 @@ def parse_stats(query: Query, *, with_by: bool) -> StatsQuery:
         raise invalid_parameter(
             "groupBy", f"groupBy is of {', '.join(DIMENSIONS)}, each once, with commas between."
         )
-    filters = {name: values[name] for name in DIMENSIONS if name in values}
+    filters = {name: _filter(name, values[name]) for name in DIMENSIONS if name in values}
     if period is not None and interval is not None:
         _check_length(period, WINDOW_MINUTES[INTERVALS[interval]] * MINUTE_MS)
     return StatsQuery(
@@ -172,6 +172,11 @@ def parse_stats(query: Query, *, with_by: bool) -> StatsQuery:
         None if interval is None else INTERVALS[interval],
         filters,
     )
+
+
+def _filter(name: Dimension, value: str) -> str:
+    """Return what messages must have; names of providers and channels are stored in lower case."""
+    return value.lower() if name in ("channel", "provider") else value
 
 
 def _check_length(period: Period, interval_ms: int) -> None:

@@ -367,9 +367,9 @@ MALFORMED: list[tuple[str, bytes | None, str, str]] = [
     ("statuses", b'{"status":"SENT"}', "missing-field", "messageId"),
     (
         "statuses",
-        b'{"messageId":"m","status":"FAILED","error":{"code":"1"}}',
+        b'{"messageId":"m","status":"FAILED","error":{"message":"x"}}',
         "missing-field",
-        "error.message",
+        "error.code",
     ),
     ("statuses", b"[]", "wrong-type", ""),
     ("statuses", b'{"messageId":null,"status":"SENT"}', "wrong-type", "messageId"),
@@ -543,7 +543,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter(
     assert list(partition.stored["deliveries"]) == [b"good"]
 
 
-@pytest.mark.parametrize("number", ["+821012345678" + "9" * 250, 821012345678])
+@pytest.mark.parametrize("number", ["+821012345678" + "9" * 1_020, 821012345678])
 def test_no_reason_tells_a_phone_number(partition: Partition, number: object) -> None:
     """Reasons are read by more people than records."""
     partition.ask(request(phoneNumber=number))
@@ -580,6 +580,53 @@ def test_what_is_unusual_but_right_is_applied(partition: Partition, said: dict[s
     report = partition.events[0].json["deliveryReport"]
     assert report.get("metadata") == said.get("metadata")
     assert report.get("error") == said.get("error")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ({"code": 131049, "message": "no engagement"}, "131049", "no engagement"),
+        ({"code": -5.5}, "-5.5", ""),
+        ({"code": 10**30}, str(10**30), ""),
+        ({"code": "30003"}, "30003", ""),
+        ({"code": "E", "message": None}, "E", ""),
+        ({"code": "E", "message": ""}, "E", ""),
+    ],
+)
+def test_an_error_s_code_may_be_a_number_and_its_message_absent(
+    partition: Partition, error: dict[str, Any], code: str, message: str
+) -> None:
+    """As providers write them: the failure must not be lost for its form."""
+    partition.say(status("FAILED", error=error))
+
+    assert partition.events[0].json["deliveryReport"]["error"] == {"code": code, "message": message}
+
+
+@pytest.mark.parametrize("code", [True, None, [], "x" * 257, 10**256])
+def test_an_error_without_a_usable_code_is_a_dead_letter(partition: Partition, code: object) -> None:
+    partition.say(status("FAILED", error={"code": code, "message": "x"}))
+
+    assert b"error.code" in headers(partition.dead_letters[0])["__connect.errors.exception.message"]
+
+
+def test_names_of_providers_and_channels_are_the_same_in_any_case(partition: Partition) -> None:
+    """They are stored in lower case: one attempt stays one, and a channel keeps its rules."""
+    partition.ask(request(provider="SOLAPI", channel="Email"))
+    partition.say(
+        status("DELIVERED", provider="Solapi"), status("FAILED", provider="solapi", channel="EMAIL")
+    )
+
+    delivery = partition.delivery()
+    assert (delivery.status, delivery.provider, delivery.channel) == ("FAILED", "solapi", "email")
+    assert len(delivery.attempts) == 1
+
+
+@pytest.mark.parametrize("field", ["phoneNumber", "providerMessageId"])
+def test_addresses_and_ids_of_providers_may_be_long(partition: Partition, field: str) -> None:
+    """A push service's address has hundreds of characters."""
+    partition.say(status("SENT", **{field: "x" * 1_024}), status("SENT", **{field: "x" * 1_025}))
+
+    assert partition.counts == {"applied": 1, "dead-lettered": 1}
 
 
 @pytest.mark.parametrize("time", [1e20, 10**30, -5, "99999999999999999999", "9999-12-31T23:59:59-00:01"])

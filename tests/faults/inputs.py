@@ -1,11 +1,13 @@
 """What the inputs say, read once more with the standard library only; see `reference`."""
 
+import base64
 import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 STATUSES = ("QUEUED", "SENDING", "SENT", "CANCELLED", "EXPIRED", "FAILED", "DELIVERED", "READ", "CLICKED")
@@ -24,6 +26,16 @@ HOUR_MS = 3_600_000
 YEAR_1_MS = -62_135_596_800_000
 YEAR_2000_MS = 946_684_800_000
 YEAR_10000_MS = 253_402_300_800_000
+DIGITS = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?", re.ASCII)
+#: Where each unit of time begins, and how many of them are a millisecond.
+UNITS = ((10**17, 10**6), (10**14, 10**3), (10**11, 1))
+EVENTS = (
+    *("tracking.started", "status.updated", "status.amended", "tracking.expired", "tracking.completed"),
+    *("tracking.stopped", "tracking.erased", "tracking.removed"),
+    *(f"message.{status.lower()}" for status in STATUSES),
+)
+#: How many bytes the base64 of a secret may have, by its prefix; a public key signs nothing.
+SECRETS = {"whsec_": range(24, 65), "whsk_": (32, 64), "whpk_": ()}
 #: The port of an authority, if it names one.
 PORT = re.compile(r"(?::(\d+))?$")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,6 +107,7 @@ def parse_status(body: Json) -> Json:
     out["status"] = status_of(text(body, "status", required=True))
     for name in ("provider", "providerMessageId", "id", *HINTS):
         out[name] = text(body, name)
+    spell(out)
     out["source"] = text(body, "source") or "provider"
     if out["source"] not in SOURCES:
         raise Malformed("invalid-value")
@@ -104,7 +117,7 @@ def parse_status(body: Json) -> Json:
     out["metadata"] = mapping(body, "metadata")
     error = mapping(body, "error")
     if error is not None:
-        said = {"code": text(error, "code", required=True), "message": words(error, "message")}
+        said = {"code": code(error), "message": text(error, "message", most=LIMIT_BYTES) or ""}
         out["error"] = present(said | {"details": error.get("details")})
     return out
 
@@ -121,6 +134,7 @@ def parse_request(body: Json) -> Json:
     names = ("messageId", "phoneNumber", "templateId", "provider")
     out: Json = {name: text(body, name, required=True) for name in names} | {"track": True}
     out |= {name: text(body, name) for name in ("channel", "tenant")}
+    spell(out)
     out["status"] = status_of(text(body, "initialStatus") or "QUEUED")
     out["given"] = moment(body, "createdAt")
     out["duration"] = whole(body, "maxTrackingDuration", 2**53)
@@ -135,14 +149,51 @@ def webhook(said: Any) -> Json:
         raise Malformed("wrong-type")
     url = words(said, "url")
     found = re.fullmatch(r"https?://([^/?#]+)([/?#].*)?", url)
-    if not found or "@" in found[1] or len(url) > 2048 or port_of(found[1]) > 65_535:
+    if not found or "@" in found[1] or len(url) > 2048 or port_of(found[1]) > 65_535 or re.search(r"\s", url):
         raise Malformed("invalid-value")
-    text(said, "secret")
-    mapping(said, "headers")
-    out = {"url": url, "events": sequence(said, "events", 50) or None}
+    headers, secret, events = mapping(said, "headers"), text(said, "secret"), sequence(said, "events", 50)
+    if not all(map(matches, events or ())) or not (secret is None or is_secret(secret)):
+        raise Malformed("invalid-value")
+    if any(not re.fullmatch(r"[!-~]([ -~]*[!-~])?", str(value)) for value in (headers or {}).values()):
+        raise Malformed("invalid-value")
+    out = {"url": url, "events": events or None}
     out["timeout"] = whole(said, "timeout", 120_001)
     out["retries"] = whole(said, "retries", 21, least=0)
     return present(out)
+
+
+def matches(pattern: str) -> bool:
+    return pattern in (*EVENTS, "*") or (
+        pattern.endswith(".*") and any(name.startswith(pattern[:-1]) for name in EVENTS)
+    )
+
+
+def is_secret(text: str) -> bool:
+    if text.strip() != text or any(prefix in text[1:] for prefix in SECRETS):
+        return False
+    for prefix, lengths in SECRETS.items():
+        if text.startswith(prefix):
+            try:
+                return len(base64.b64decode(text[len(prefix) :], validate=True)) in lengths
+            except ValueError:
+                return False
+    return len(text.encode()) >= 24
+
+
+def spell(fields: Json) -> None:
+    """Names of providers and channels mean the same in any case."""
+    for name in ("provider", "channel"):
+        if fields[name] is not None:
+            fields[name] = fields[name].lower()
+
+
+def code(error: Json) -> str | None:
+    number = error.get("code")
+    if type(number) in (int, float):
+        if len(str(number)) > 256:
+            raise Malformed("invalid-value")
+        return str(number)
+    return text(error, "code", required=True)
 
 
 def port_of(authority: str) -> int:
@@ -167,11 +218,13 @@ def words(body: Json, name: str) -> str:
     return str(body[name])
 
 
-def text(body: Json, name: str, required: bool = False) -> str | None:
+def text(body: Json, name: str, required: bool = False, most: int = 256) -> str | None:
     if body.get(name) is None and not required:
         return None
     value = words(body, name)
-    if len(value) > 256 or (name == "messageId" and not value):
+    if name in ("phoneNumber", "providerMessageId"):
+        most = 1_024
+    if len(value) > most or (name == "messageId" and not value):
         raise Malformed("invalid-value")
     return value
 
@@ -213,25 +266,36 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def moment(body: Json, name: str) -> int | None:
-    """ISO 8601 with a zone, or epoch seconds or milliseconds; in ms."""
+    """A time as ISO 8601 with a zone, or a number or its digits since the epoch; in ms."""
     value = body.get(name)
     if value is None:
         return None
     if type(value) is str:
-        return to_ms(value)
+        if not DIGITS.fullmatch(value):
+            return to_ms(value)
+        value = float(value) if "." in value else int(value)
     if type(value) not in (int, float):
         raise Malformed("wrong-type")
-    ms = value if abs(value) >= 1e11 else value * 1000
-    if not math.isfinite(ms) or not YEAR_1_MS <= round(ms) < YEAR_10000_MS:
+    if not math.isfinite(value):
         raise Malformed("invalid-value")
-    return round(ms)
+    for begin, in_a_ms in UNITS:
+        if abs(value) >= begin:
+            return bounded(Decimal(value) / in_a_ms)
+    return round(value * 1000)
+
+
+def bounded(ms: Decimal) -> int:
+    return round(min(max(ms, Decimal(YEAR_1_MS)), Decimal(YEAR_10000_MS - 1)))
 
 
 def to_ms(value: str) -> int:
+    leap = re.fullmatch(r"(.*\d\d:\d\d:|.*[T ]\d{4})60(?=\D)(.*)", value)
     try:
-        return round((datetime.fromisoformat(value) - EPOCH) / timedelta(milliseconds=1))
+        said = datetime.fromisoformat(f"{leap[1]}59{leap[2]}" if leap else value.replace("z", "Z"))
+        ms = Decimal((said - EPOCH) // timedelta(microseconds=1)) / 1000 + (1000 if leap else 0)
     except (ValueError, TypeError):  # TypeError: no zone
         raise Malformed("invalid-value") from None
+    return bounded(ms)
 
 
 def within(at: int | None, receipt: int) -> bool:

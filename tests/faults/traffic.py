@@ -23,6 +23,7 @@ PATHS = (
     ("QUEUED", "FAILED", "QUEUED", "FAILED", "SENT"),
     ("CLICKED",),
 )
+SECRET = "whsec_" + "A" * 32
 HUGE_BYTES = 10 * 1024 * 1024
 
 
@@ -98,7 +99,7 @@ class Lifecycle:
             "provider": self.provider,
             "createdAt": iso(self.now),
             # tried again and again, and never let out of the worker
-            "webhooks": [{"url": "https://127.0.0.1:9/hook", "secret": "whsec_x", "headers": {"a": "b"}}],
+            "webhooks": [{"url": "https://127.0.0.1:9/hook", "secret": SECRET, "headers": {"a": "b"}}],
             "metadata": {"campaign": rng.choice("abc"), "tags": ["x", {"y": rng.randrange(3)}]},
         }
         for name, value in (
@@ -141,34 +142,47 @@ class Lifecycle:
     def status(self, status: str, n: int, attempt: int | None) -> Json:
         rng = self.rng
         said: Json = {"messageId": self.id, "status": status, "unknownField": [1, {"a": "b"}]}
-        ways = (iso(self.now), self.now, self.now / 1000, self.now // 1000, self.abroad(), None)
-        said["timestamp"] = rng.choices(ways, (10, 5, 5, 3, 2, 3))[0]
+        ways = (iso(self.now), self.now, self.now / 1000, self.now // 1000, self.abroad(), None, self.odd())
+        said["timestamp"] = rng.choices(ways, (10, 5, 5, 3, 2, 3, 3))[0]
         if rng.random() < 0.04:  # no clock is to be believed
             said["timestamp"] = rng.choice(
-                ("1999-12-31T23:59:59.999Z", "2999-01-01T00:00:00Z", 0, self.now + 90_000_000)
+                ("1999-12-31T23:59:59.999Z", "2999-01-01T00:00:00Z", 0, self.now + 90_000_000, 10**30)
             )
         if rng.random() < 0.85:
-            said["provider"] = self.provider
+            said["provider"] = rng.choice((self.provider, self.provider, self.provider.upper()))
         if attempt:
             said["attempt"] = attempt
         if self.ids:
             said["id"] = f"cb-{n}"
         if status == "FAILED":
             details = {"raw": rng.randrange(9)} if rng.random() < 0.3 else None
-            said["error"] = {"code": f"E{rng.randrange(5)}", "message": "no route", "details": details}
+            number = rng.randrange(5)
+            said["error"] = rng.choice(
+                ({"code": f"E{number}", "message": "no route", "details": details}, {"code": number})
+            )
         optional = {
             "sentAt": iso(self.now - 50),
             "deliveredAt": self.now - 5,
             "failedAt": "1990-01-01T00:00:00Z",
             "metadata": {"cost": rng.randrange(4), "campaign": rng.choice("xyz")},
             "source": rng.choice(("manual", "webhook", "system")),
-            "channel": rng.choice(CHANNELS),
+            "channel": rng.choice((*CHANNELS, "SMS", "Email")),
             "tenant": rng.choice(("t-1", "t-2")),
             "phoneNumber": f"+8210{rng.randrange(10**8):08d}",
             "templateId": "guess",
             "providerMessageId": f"p-{rng.randrange(1000)}",
         }
         return said | {name: value for name, value in optional.items() if rng.random() < 0.1}
+
+    def odd(self) -> str | int:
+        """The time in one of the rarer ways to write it."""
+        seconds = str(iso(self.now))[:19]
+        return self.rng.choice(
+            (
+                *(self.now * 1_000, self.now * 1_000_000 + 500_000, str(self.now), str(self.now / 1000)),
+                *(f"{seconds.replace('T', ' ')}+00", f"{seconds[:17]}60Z", f"{seconds}.123456789z"),
+            )
+        )
 
     def abroad(self) -> str:
         return str(iso(self.now + 9 * 3_600_000)).replace("Z", "+09:00")
@@ -229,6 +243,8 @@ MALFORMED_STATUSES = (
     _status(source="oracle"),
     _status(error="E1"),
     _status(error={"message": "no code"}),
+    _status(error={"code": True}),
+    _status(error={"code": "E", "message": 5}),
     _status(metadata=[1]),
     _status(sentAt="soon"),
 )
@@ -251,5 +267,10 @@ MALFORMED_REQUESTS = (
     _track(webhooks=[{"url": "https://user:word@example.com"}]),
     _track(webhooks=[{"url": "https://example.com", "timeout": 0}]),
     _track(webhooks=[{"url": "https://example.com", "retries": 21}]),
+    _track(webhooks=[{"url": "https://example.com/a b"}]),
+    _track(webhooks=[{"url": "https://example.com", "secret": "v1,whsec_" + "A" * 32}]),
+    _track(webhooks=[{"url": "https://example.com", "secret": "too short"}]),
+    _track(webhooks=[{"url": "https://example.com", "events": ["message.Delivered"]}]),
+    _track(webhooks=[{"url": "https://example.com", "headers": {"X-Shop": "가게"}}]),
     _track(provider="p" * 257),
 )

@@ -103,6 +103,7 @@ async def test_what_is_said_is_what_is_changed(registry: Registry) -> None:
 
     for change, after in (
         ({"rate": None, "channels": ["sms"]}, {"rate": None, "channels": ["sms"]}),
+        ({"channels": ["SMS"], "providers": ["Solapi"]}, {"channels": ["sms"], "providers": ["solapi"]}),
         (
             {"state": "paused", "url": "https://10.1.2.3/in"},
             {"state": "paused", "url": "https://10.1.2.3/in"},
