@@ -194,10 +194,8 @@ def _narrow_status(callback: Any) -> Callback:
         callback.delivered_at = callback.timestamp if time == given else to_ms(time, "deliveredAt")
     if callback.read_at is not None or callback.clicked_at is not None or callback.failed_at is not None:
         _narrow_rarer_times(callback)
-    if callback.metadata is not None:
-        callback.metadata = _texts(callback.metadata)
-    if callback.error is not None:
-        callback.error = _failure(callback.error)
+    if callback.metadata is not None or callback.error is not None:
+        _narrow_values(callback)
     # as `_narrow_names` does it
     if (name := callback.provider) is not None and not name.islower():
         callback.provider = name.lower()
@@ -211,6 +209,13 @@ def _narrow_names(request: Any) -> None:
     request.provider = request.provider.lower()
     if request.channel is not None:
         request.channel = request.channel.lower()
+
+
+def _narrow_values(callback: Any) -> None:
+    if callback.metadata is not None:
+        callback.metadata = _texts(callback.metadata)
+    if callback.error is not None:
+        callback.error = _failure(callback.error)
 
 
 def _narrow_rarer_times(callback: Any) -> None:
