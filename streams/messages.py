@@ -398,13 +398,16 @@ class Counts(msgspec.Struct, gc=False, rename="camel"):
     """Messages, where they stand now: counts that add up; times in ms.
 
     Attributes:
-        arrived: those that have ever arrived.
+        arrived: those that have ever arrived; `arrived_final`: of these, those in a final status.
+        clock_skew: those with times that cannot be, which do not count.
         duration_sum: of the times from sent to delivered; `duration_count` is of how many.
     """
 
     messages: int
     by_status: dict[Status, int]
     arrived: int
+    arrived_final: int
+    clock_skew: int
     by_error_code: dict[str, int]
     duration_sum: int
     duration_count: int
@@ -468,6 +471,8 @@ def _counts(messages: Cohort) -> Counts:
         sum(messages.by_status),
         dict(zip(NAMES, messages.by_status, strict=True)),
         messages.arrived,
+        messages.arrived_final,
+        messages.clock_skew,
         messages.failures,
         messages.duration_sum,
         sum(messages.durations.values()),

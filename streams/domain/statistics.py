@@ -22,7 +22,16 @@ from streams.domain.attempts import REQUESTED, Entry, speaker
 from streams.domain.delivery import UNKNOWN, Callback, Delivery
 from streams.domain.histogram import CURVE_MS, LONGEST_MS, Durations, bucket
 from streams.domain.lifetimes import DAY_MS, EXPIRY
-from streams.domain.statuses import CONTRADICTED, DELIVERED, EXPIRED, FAILED, NAMES, NOTHING, SENT
+from streams.domain.statuses import (
+    CONTRADICTED,
+    DELIVERED,
+    EXPIRED,
+    FAILED,
+    FIRST_FINAL,
+    NAMES,
+    NOTHING,
+    SENT,
+)
 
 __all__ = [
     "ALL",
@@ -38,6 +47,7 @@ __all__ = [
     "OTHER",
     "PROVIDER",
     "SENT_THEN",
+    "SKEWED",
     "WHOLE",
     "WINDOW_MINUTES",
     "Activity",
@@ -112,9 +122,13 @@ _BOTH: Final = 0
 CREATED_THEN: Final = 16
 SENT_THEN: Final = 32
 _PLACES: Final = 15
-_ARRIVED: Final = 9
-"""Of those whose status does not tell that they have arrived."""
+_ARRIVED_FINAL: Final = 9
+"""Of those that have arrived although their status, which is final, does not say so."""
 _DURATION_SUM: Final = 10
+_ARRIVED_OPEN: Final = 11
+"""Likewise of those whose status is not final."""
+_SKEWED: Final = 12
+"""Of those whose times of sending and delivery contradict each other, or the status."""
 _DURATIONS: Final = 1024
 """From here on of what counts for both, then so many further on of the others."""
 # Activity has the statuses of new history entries, then these.
@@ -157,6 +171,8 @@ class Cohort(NamedTuple):
     Attributes:
         by_status: by precedence.
         arrived: how many have ever arrived, whatever was said of them later.
+        arrived_final: how many of those stand in a final status.
+        clock_skew: how many were said to be delivered before they were sent, or without having arrived.
         duration_sum: of the times from sent to delivered, ms.
         durations: how often such a time lies in each bucket of the histogram.
         failures: of those that stand as FAILED, by error code.
@@ -165,6 +181,8 @@ class Cohort(NamedTuple):
 
     by_status: list[int]
     arrived: int
+    arrived_final: int
+    clock_skew: int
     duration_sum: int
     durations: Durations
     failures: dict[str, int]
@@ -198,9 +216,12 @@ def cohort(cell: Cell, family: int) -> Cohort:
         of, at = divmod(number, _DURATIONS)
         if of and n and _FAMILIES[of] in (_BOTH, family):
             durations[at] = durations.get(at, 0) + n
+    arrived_final = counts[_ARRIVED_FINAL] + sum(by_status[DELIVERED:])
     return Cohort(
         by_status,
-        counts[_ARRIVED] + sum(by_status[DELIVERED:]),
+        counts[_ARRIVED_OPEN] + arrived_final,
+        arrived_final,
+        counts[_SKEWED],
         counts[_DURATION_SUM],
         {at: n for at, n in durations.items() if n},
         _named(cell, (_FAILURES[_BOTH], _FAILURES[family])),
@@ -315,21 +336,24 @@ def _has_room(names: dict[str, int], prefix: str) -> bool:
 FullGroup: TypeAlias = tuple[str | None, str | None, str, str | None]
 """Tenant, channel, provider and template."""
 
-Standing: TypeAlias = tuple[FullGroup, int, int, int | None, bool, int | None, str | None]
+Standing: TypeAlias = tuple[FullGroup, int, int, int | None, int, int | None, str | None]
 """Where a delivery counts: its group; the minute of its creation; precedence; the minute in which it was
-sent, if it was; whether it has arrived though its status does not tell so; ms from sent to delivered; the
-code of its error, if it failed. A bare tuple: two are made of each callback."""
+sent, if it was; the counter of those that have arrived though their status does not say so, or 0; ms from
+sent to delivered, or SKEWED; the code of its error, if it failed. A bare tuple: two are made of each
+callback."""
+
+SKEWED: Final = -1
+"""Stands for a duration that cannot be, for clocks of different machines disagree or a time is wrong."""
 
 
 def standing(delivery: Delivery) -> Standing:
     """Return where a delivery counts now."""
     times, precedence = delivery.times, delivery.precedence
     sent, delivered = times[SENT], times[DELIVERED]
-    duration = None
+    duration, has_arrived = None, delivery.seen & CONTRADICTED
     if sent is not None:
         if delivered is not None:
-            # clocks of different machines may tell that it arrived before it was sent
-            duration = min(delivered - sent, LONGEST_MS) if delivered > sent else 0
+            duration = min(delivered - sent, LONGEST_MS) if delivered >= sent and has_arrived else SKEWED
         # as `minute_of`, but two calls less for each of the two that are made of a callback
         sent //= MINUTE_MS
         if not 0 <= sent <= _LAST_MINUTE:
@@ -339,8 +363,10 @@ def standing(delivery: Delivery) -> Standing:
         attempts = delivery.attempts
         failure = (attempts[0] if len(attempts) == 1 else speaker(attempts, delivery.channel)).failure
         code = UNKNOWN if failure is None else failure.code
-    # what contradicts that it failed is that it arrived; most often the status tells that itself
-    arrived = precedence < DELIVERED and delivery.seen & CONTRADICTED != 0
+    # what contradicts that it failed is that it arrived; most often the status says that itself
+    arrived = 0
+    if has_arrived and precedence < DELIVERED:
+        arrived = _ARRIVED_FINAL if precedence >= FIRST_FINAL else _ARRIVED_OPEN
     group, created = _origin(delivery)
     minute = created // MINUTE_MS
     if not 0 <= minute <= _LAST_MINUTE:
@@ -727,11 +753,17 @@ def _count(cell: Cell, family: int, at: Standing, sign: int) -> None:
     counts = cell.counts
     counts[family + precedence] = counts.get(family + precedence, 0) + sign
     if arrived:
-        counts[family + _ARRIVED] = counts.get(family + _ARRIVED, 0) + sign
+        counts[family + arrived] = counts.get(family + arrived, 0) + sign
     if duration is not None:
         _count_duration(counts, family, duration, sign)
     if code is not None:
         _count_failure(cell.names, family, code, sign)
+
+
+def _count_arrivals(counts: dict[int, int], family: int, before: int, now: int) -> None:
+    for arrived, sign in ((before, -1), (now, 1)):
+        if arrived:
+            counts[family + arrived] = counts.get(family + arrived, 0) + sign
 
 
 def _count_durations(counts: dict[int, int], family: int, took: int | None, takes: int | None) -> None:
@@ -755,7 +787,7 @@ def _differ(cell: Cell, family: int, before: Standing, now: Standing) -> None:
         counts[family + was_at] = counts.get(family + was_at, 0) - 1
         counts[family + is_at] = counts.get(family + is_at, 0) + 1
     if had_arrived != has_arrived:
-        counts[family + _ARRIVED] = counts.get(family + _ARRIVED, 0) + (1 if has_arrived else -1)
+        _count_arrivals(counts, family, had_arrived, has_arrived)
     if took != takes:
         _count_durations(counts, family, took, takes)
     if failed_by != fails_by:
@@ -768,6 +800,9 @@ def _count_failure(names: dict[str, int], family: int, code: str, sign: int) -> 
 
 
 def _count_duration(counts: dict[int, int], family: int, duration: int, sign: int) -> None:
+    if duration == SKEWED:
+        counts[family + _SKEWED] = counts.get(family + _SKEWED, 0) + sign
+        return
     counts[family + _DURATION_SUM] = counts.get(family + _DURATION_SUM, 0) + sign * duration
     number = _DURATIONS_OF[family] + bucket(duration)
     counts[number] = counts.get(number, 0) + sign

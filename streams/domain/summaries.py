@@ -32,7 +32,9 @@ class DeliveryStats(msgspec.Struct, rename="camel", gc=False):
     Attributes:
         average_delivery_time: of those that are known to be sent and delivered, and when.
         delivery_rate: of all messages those that have ever arrived, whatever was said of them later.
-        delivery_rate_of_final: the same, of the messages whose status is final.
+        delivery_rate_of_final: of the messages whose status is final those that have ever arrived.
+        clock_skew: messages that were said to be delivered before they were sent, or without having arrived;
+            their times do not count.
         delivery_curve: of all messages those that have arrived within so long a time.
         last_updated: when one of them last changed; None if there is none.
     """
@@ -47,6 +49,7 @@ class DeliveryStats(msgspec.Struct, rename="camel", gc=False):
     failure_rate: float
     delivery_time: DeliveryTime
     delivery_curve: dict[str, float]
+    clock_skew: int
     last_updated: str | None
 
 
@@ -77,13 +80,14 @@ def summary(cell: Cell, family: int) -> DeliveryStats:
         messages.failures,
         messages.duration_sum / timed if timed else 0,
         _percent(messages.arrived, total),
-        _percent(messages.arrived, sum(messages.by_status[FIRST_FINAL:])),
+        _percent(messages.arrived_final, sum(messages.by_status[FIRST_FINAL:])),
         _percent(messages.by_status[FAILED], total),
         DeliveryTime(*percentiles(messages.durations, (50, 90, 95, 99))),
         {
             name: _percent(within(messages.durations, ms), total)
             for name, ms in zip(CURVE_NAMES, CURVE_MS, strict=True)
         },
+        messages.clock_skew,
         iso(cell.updated_at) if total else None,
     )
 

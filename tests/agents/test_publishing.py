@@ -73,6 +73,8 @@ def test_a_row_has_what_adds_up(partition: Partition) -> None:
         "messages": 2,
         "byStatus": None,
         "arrived": 1,
+        "arrivedFinal": 1,
+        "clockSkew": 0,
         "byErrorCode": {"unknown": 1},
         "durationSum": 700,
         "durationCount": 1,

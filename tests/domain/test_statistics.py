@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.delivery import Delivery
+from streams.domain.delivery import Callback, Delivery
 from streams.domain.histogram import bucket
 from streams.domain.statistics import (
     CREATED_THEN,
     SENT_THEN,
+    SKEWED,
     Cell,
     Key,
     Tally,
@@ -45,9 +46,44 @@ def test_a_delivery_stands_where_it_was_created_and_sent() -> None:
     assert standing(delivery_of(callback("FAILED")))[6] == "unknown"
 
 
-def test_a_delivery_never_takes_less_than_no_time() -> None:
-    """Clocks of two machines may say that it arrived before it was sent."""
-    assert standing(delivery_of(callback("SENT", 10), callback("DELIVERED", 4)))[5] == 0
+@pytest.mark.parametrize(
+    ("said", "duration"),
+    [
+        ([callback("SENT", 10), callback("DELIVERED", 10)], 0),
+        ([callback("SENT", 10), callback("DELIVERED", 9)], SKEWED),
+        ([callback("SENT", 10, delivered_at=20)], SKEWED),
+        ([callback("SENT", 10), callback("FAILED", 30, delivered_at=20)], SKEWED),
+        ([callback("SENT", 10), callback("READ", 30, delivered_at=20)], 10),
+        ([callback("SENT", 10), callback("READ", 30)], None),
+    ],
+)
+def test_a_duration_that_cannot_be_is_not_counted_as_one(said: list[Callback], duration: int | None) -> None:
+    """Clocks of two machines disagree, or a message that never arrived has a time of delivery."""
+    assert standing(delivery_of(*said))[5] == duration
+
+
+def test_an_average_leaves_out_what_was_delivered_before_it_was_sent() -> None:
+    """A provider whose clock is behind would look like the fastest."""
+    late = delivery_of(callback("SENT", 0), callback("DELIVERED", 4_000))
+    early = delivery_of(callback("SENT", 45_000), callback("DELIVERED", 2))
+
+    stats = summary(moved(late, early), CREATED_THEN)
+    assert (stats.average_delivery_time, stats.clock_skew, stats.delivery_curve["5s"]) == (0, 1, 0)
+    stats = summary(moved(early, late), CREATED_THEN)
+    assert (stats.average_delivery_time, stats.clock_skew, stats.delivery_curve["5s"]) == (4_000, 0, 100)
+
+
+def test_a_rate_of_final_messages_has_one_population() -> None:
+    """A message that arrived, then failed, and is sent by another provider is not final."""
+    open_one = delivery_of(
+        callback("DELIVERED", 1_000, provider="ses", channel="email"),
+        callback("FAILED", 9_000, provider="ses"),
+        callback("SENT", 20_000, provider="sendgrid"),
+    )
+    assert open_one.status == "SENT"
+
+    stats = summary(moved(open_one), CREATED_THEN)
+    assert (stats.delivery_rate, stats.delivery_rate_of_final) == (100, 0)
 
 
 def moved(*stages: Delivery) -> Cell:
@@ -78,7 +114,7 @@ def test_a_delivery_that_moves_leaves_where_it_stood() -> None:
 
     assert moved(first, failed, other).counts == moved(other).counts
     found = cohort(moved(first, failed, other), CREATED_THEN)
-    assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 500, {bucket(500): 1}, {}, {"b": 1})
+    assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 1, 0, 500, {bucket(500): 1}, {}, {"b": 1})
 
 
 def test_a_cell_is_known_by_its_key() -> None:
@@ -194,7 +230,7 @@ def test_what_is_counted_belongs_to_a_window_of_each_length_and_a_group_of_each_
 def test_an_answer_is_made_of_counts() -> None:
     """Rates are percent; what was read or clicked has arrived, whatever the status says now."""
     durations = {3 * 1024 + bucket(ms): n for ms, n in ((1_000, 2), (40_000, 1), (7_200_000, 1))}
-    counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 1}
+    counts = {2: 2, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1} | {9: 1, 11: 1, 12: 2}
     cell = Cell(
         3,
         NOON,
@@ -220,7 +256,7 @@ def test_an_answer_is_made_of_counts() -> None:
         "byProvider": {"a": 5, "b": 3},
         "byErrorCode": {"E1": 1},
         "averageDeliveryTime": 1_810_500.0,
-        "deliveryRate": 62.5,
+        "deliveryRate": 75.0,
         "deliveryRateOfFinal": pytest.approx(500 / 6),
         "failureRate": 12.5,
         "deliveryTime": {
@@ -230,6 +266,7 @@ def test_an_answer_is_made_of_counts() -> None:
             "p99": pytest.approx(7_200_000, rel=0.01),
         },
         "deliveryCurve": {"5s": 25.0, "30s": 25.0, "1m": 37.5, "5m": 37.5, "1h": 37.5, "24h": 50.0},
+        "clockSkew": 2,
         "lastUpdated": "2026-11-23T12:00:00.000Z",
     }
     assert summary(cell, CREATED_THEN).total_messages == 0

@@ -53,7 +53,7 @@ def count_names(cell: Cell) -> Counter[str]:
             said[f"{family}.{KINDS[name[1]]} {name[3:]}"] += n
     # what is not stored follows from the rest
     for family in ("created", "sent"):
-        said[f"{family}.arrived"] += sum(said[f"{family}.{status}"] for status in ARRIVED)
+        said[f"{family}.arrived final"] += sum(said[f"{family}.{status}"] for status in ARRIVED)
     said["callbacks.applied"] = sum(said[f"entries.{status}"] for status in STATUSES) - said.pop(
         "uncalled", 0
     )
@@ -68,7 +68,8 @@ def counter_names(number: int) -> list[str]:
         return [f"{name}.within {BOUNDS[number % 1024]}" for name in COHORTS[number // 1024 - 1]]
     family, of = divmod(number, 16)
     if family < 3:
-        return [f"{name}.{[*STATUSES, 'arrived', 'ms'][of]}" for name in COHORTS[family]]
+        words = [*STATUSES, "arrived final", "ms", "arrived open", "skewed"]
+        return [f"{name}.{words[of]}" for name in COHORTS[family]]
     if family == 3:
         return [f"entries.{STATUSES[of]}"]
     if family == 4:

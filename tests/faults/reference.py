@@ -587,10 +587,15 @@ def standing(family: str, record: Json) -> Counter[str]:
     report = record["deliveryReport"]
     statuses = {entry["status"] for entry in record["statusHistory"]}
     what = Counter({f"{family}.{record['currentStatus']}": 1})
-    what[f"{family}.arrived"] = int(bool(statuses & ARRIVED))
+    if statuses & ARRIVED:
+        what[f"{family}.arrived {'final' if record['currentStatus'] in FINAL else 'open'}"] = 1
     if "sentAt" in report and "deliveredAt" in report and "deliveredAtInferred" not in report:
-        took = min(max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])), LONGEST_MS)
-        what.update({f"{family}.ms": took, f"{family}.within {bound_of(took)}": 1})
+        took = to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])
+        if took < 0 or not statuses & ARRIVED:
+            what[f"{family}.skewed"] = 1
+        else:
+            counted = min(took, LONGEST_MS)
+            what.update({f"{family}.ms": counted, f"{family}.within {bound_of(counted)}": 1})
     if record["currentStatus"] == "FAILED":
         what[f"{family}.for {report.get('error', {}).get('code', 'unknown')}"] += 1
     return what

@@ -166,16 +166,22 @@ def last_change_lost(world: World) -> None:
     world.updated_at[0] -= 1
 
 
+def some_dead_letters(world: World) -> list[Raw]:
+    return next(letters for letters in world.dead_letters.values() if letters)
+
+
 def drop_a_dead_letter(world: World) -> None:
-    del world.dead_letters[0][0]
+    del some_dead_letters(world)[0]
 
 
 def double_a_dead_letter(world: World) -> None:
-    world.dead_letters[0].append(world.dead_letters[0][0])
+    letters = some_dead_letters(world)
+    letters.append(letters[0])
 
 
 def alter_a_dead_letter(world: World) -> None:
-    world.dead_letters[0][0] = replace(world.dead_letters[0][0], value=b"cut")
+    letters = some_dead_letters(world)
+    letters[0] = replace(letters[0], value=b"cut")
 
 
 def drop_a_copy(world: World) -> None:

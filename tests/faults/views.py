@@ -107,28 +107,33 @@ def figures(records: list[Json]) -> Json:
     providers = Counter(record.get("provider", "unknown") for record in records)
     failed = [record for record in records if record["currentStatus"] == "FAILED"]
     codes = Counter(record["deliveryReport"].get("error", {}).get("code", "unknown") for record in failed)
-    arrived = sum(not ARRIVED.isdisjoint(e["status"] for e in record["statusHistory"]) for record in records)
+    arrived = [record for record in records if has_arrived(record)]
 
     def percent(part: int, whole: int) -> float:
         return 100 * part / whole if whole else 0
 
     total = len(records)
-    final = sum(by_status[status] for status in FINAL)
+    final = [record for record in records if record["currentStatus"] in FINAL]
     return {
         "totalMessages": len(records),
         "byStatus": {status: by_status[status] for status in STATUSES},
         "byProvider": dict(providers),
         "byErrorCode": dict(codes),
         "averageDeliveryTime": sum(durations) / len(durations) if durations else 0,
-        "deliveryRate": percent(arrived, total),
-        "deliveryRateOfFinal": percent(arrived, final),
+        "deliveryRate": percent(len(arrived), total),
+        "deliveryRateOfFinal": percent(sum(map(has_arrived, final)), len(final)),
         "failureRate": percent(by_status["FAILED"], total),
         "deliveryTime": {f"p{rank}": not_exceeded(durations, rank) for rank in (50, 90, 95, 99)},
         "deliveryCurve": {
             name: percent(sum(d <= ms for d in durations), total)
             for name, ms in zip(("5s", "30s", "1m", "5m", "1h", "24h"), LATE_MS, strict=True)
         },
+        "clockSkew": sum(took(record) is not None and duration(record) is None for record in records),
     }
+
+
+def has_arrived(record: Json) -> bool:
+    return not ARRIVED.isdisjoint(entry["status"] for entry in record["statusHistory"])
 
 
 def not_exceeded(durations: list[int], percent: int) -> float | None:
@@ -141,7 +146,14 @@ def not_exceeded(durations: list[int], percent: int) -> float | None:
 
 
 def duration(record: Json) -> int | None:
+    """From sent to delivered, if that can be."""
+    ms = took(record)
+    return min(ms, LONGEST_MS) if ms is not None and ms >= 0 and has_arrived(record) else None
+
+
+def took(record: Json) -> int | None:
+    """From sent to delivered, as it was said."""
     report = record["deliveryReport"]
     if "sentAt" not in report or "deliveredAt" not in report or "deliveredAtInferred" in report:
         return None
-    return min(max(0, to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])), LONGEST_MS)
+    return to_ms(report["deliveredAt"]) - to_ms(report["sentAt"])

@@ -142,15 +142,14 @@ def group_of(delivery: Delivery) -> dict[str, str | None]:
 def brute(some: list[Delivery]) -> dict[str, Any]:
     """What is to be answered about these, counted one by one."""
     total = len(some)
-    took = sorted(
-        max(0, d.delivered_at - d.sent_at)
+    timed = [
+        (d.delivered_at - d.sent_at, has_arrived(d))
         for d in some
         if d.sent_at is not None and d.delivered_at is not None and not d.is_delivery_inferred
-    )
-    arrived = sum(
-        any(NAMES[e.precedence] in ("DELIVERED", "READ", "CLICKED") for e in d.history) for d in some
-    )
-    final = sum(d.precedence >= FIRST_FINAL for d in some)
+    ]
+    took = sorted(ms for ms, arrived in timed if arrived and ms >= 0)
+    arrived = sum(map(has_arrived, some))
+    final = [d for d in some if d.precedence >= FIRST_FINAL]
     failed = [d for d in some if d.status == "FAILED"]
     codes = Counter(failure_code(d) for d in failed)
     return {
@@ -160,7 +159,7 @@ def brute(some: list[Delivery]) -> dict[str, Any]:
         "byErrorCode": dict(codes),
         "averageDeliveryTime": sum(took) / len(took) if took else 0,
         "deliveryRate": 100 * arrived / total if total else 0,
-        "deliveryRateOfFinal": 100 * arrived / final if final else 0,
+        "deliveryRateOfFinal": 100 * sum(map(has_arrived, final)) / len(final) if final else 0,
         "failureRate": 100 * len(failed) / total if total else 0,
         "deliveryTime": {f"p{percent}": not_exceeded(took, percent) for percent in (50, 90, 95, 99)},
         "deliveryCurve": {
@@ -174,7 +173,12 @@ def brute(some: list[Delivery]) -> dict[str, Any]:
                 ("24h", 86_400),
             )
         },
+        "clockSkew": len(timed) - len(took),
     }
+
+
+def has_arrived(delivery: Delivery) -> bool:
+    return any(NAMES[e.precedence] in ("DELIVERED", "READ", "CLICKED") for e in delivery.history)
 
 
 def failure_code(delivery: Delivery) -> str:
@@ -229,6 +233,9 @@ def check_answer(data: Data, query: StatsQuery, answer: dict[str, Any], tables: 
         assert answer["resolution"] in (("exact",) if query.by == "created" else ("exact", "minute"))
     messages = of_period(data, query, begin, end)
     assert without_time(answer) == brute(messages)
+    for counted in (answer, *answer.get("groups", [])):
+        rates = [counted[name] for name in ("deliveryRate", "deliveryRateOfFinal", "failureRate")]
+        assert all(0 <= rate <= 100 for rate in (*rates, *counted["deliveryCurve"].values()))
     assert (answer["lastUpdated"] is None) == (not messages)
     by_group: dict[tuple[str | None, ...], list[Delivery]] = {}
     for delivery in messages:
