@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.domain.delivery import UNKNOWN, Judge
+from streams.domain.delivery import Judge
 from streams.domain.health import Figures
 from streams.domain.histogram import CURVE_MS
 from streams.domain.placement import partition_of
@@ -67,7 +67,7 @@ class Judging:
             log.info("providers are not judged now: %s", problem.detail)
             return
         for group in groups:
-            if group["totalMessages"] < self.least or group["provider"] in (UNKNOWN, ""):
+            if group["totalMessages"] < self.least or not group["provider"]:
                 continue
             key = group["provider"].encode()
             request = encode(Judge(group["provider"], self._figures(group)))

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from streams.domain.delivery import UNKNOWN
 from streams.domain.periods import EVERYTHING, RESOLUTIONS, Cover, cover, finest
 from streams.domain.statistics import (
     ALL_HELD,
@@ -35,7 +36,7 @@ from streams.web import counting
 from streams.web.asking import ASK_TIMEOUT_S
 from streams.web.counting import Groups, Inquiry, StatsPart, StatsTables, Sums, level_of
 from streams.web.problems import busy, invalid_parameter
-from streams.web.queries import By, StatsQuery, join, unwrapped, wrapped
+from streams.web.queries import By, Dimension, StatsQuery, join, unwrapped, wrapped
 
 __all__ = ["INTERNAL_STATS", "MOST_GROUPS", "Statistics"]
 
@@ -154,7 +155,7 @@ class Statistics:
             for group in shown:
                 # each may have a series of its own, and others wait
                 await asyncio.sleep(0)
-                one = dict(zip(query.group_by, group, strict=True)) | summarise(sums[group])
+                one = {**_named(query.group_by, group), **summarise(sums[group])}
                 if query.interval is not None:
                     one["series"] = list(_series(found[group], covered, query.interval, summarise))
                 answer["groups"].append(one)
@@ -276,6 +277,14 @@ def _series(
         cell = by_minute.get(start // MINUTE_MS, Cell())
         ends = {"from": iso(max(start, covered.begin)), "to": iso(min(start + length, covered.end))}
         yield ends | summarise(cell)
+
+
+def _named(group_by: Sequence[Dimension], group: Group) -> dict[str, str | None]:
+    """Return the values of a group by their names; null for what nobody stated."""
+    return {
+        name: None if name == "provider" and value == UNKNOWN else value
+        for name, value in zip(group_by, group, strict=True)
+    }
 
 
 def _sortable(value: str | None) -> tuple[bool, str]:

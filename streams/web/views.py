@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -158,6 +159,7 @@ class Views:
     async def explain(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Give every failure its problem document."""
         try:
+            require_utf8(request.raw_path)
             return await handler(request)
         except Problem as problem:
             return as_problem(problem)
@@ -170,6 +172,18 @@ class Views:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return as_problem(Problem(500, "The request failed inside; the worker's log says why."))
+
+
+def require_utf8(target: str) -> None:
+    """Refuse a path or query that is not UTF-8: aiohttp would take its bytes for the text of their escapes.
+
+    Raises:
+        Problem: it is not.
+    """
+    try:
+        unquote_to_bytes(target).decode()
+    except UnicodeError:
+        raise Problem(400, "The path and the query of a URL are UTF-8, percent-encoded.") from None
 
 
 async def live(request: web.Request) -> web.Response:

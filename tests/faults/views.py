@@ -66,12 +66,12 @@ def period_right(status: int, body: Json, expected: list[Expected]) -> bool:
         at = record.get(name) or record["deliveryReport"].get(name)
         if at is not None and begin <= to_ms(at) < end:
             records.append(record)
-    by_provider: dict[str, list[Json]] = {}
+    by_provider: dict[str | None, list[Json]] = {}
     for record in records:
-        by_provider.setdefault(record.get("provider", "unknown"), []).append(record)
+        by_provider.setdefault(record.get("provider"), []).append(record)
     groups = {group["provider"]: group for group in body["groups"]}
-    right = {None: records, **by_provider}
-    found = {None: body, **groups}
+    right = {"all": records, **by_provider}
+    found = {"all": body, **groups}
     return right.keys() == found.keys() and all(
         same(figures(some), {figure: found[who][figure] for figure in figures(some)})
         for who, some in right.items()

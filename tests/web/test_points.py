@@ -66,6 +66,17 @@ async def test_what_is_only_marked_is_unknown(group: Group) -> None:
             assert reply.status == 404
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/%FF", "/v1/messages/a%ED%A0%80", "/v1/stats?provider=%C3"])
+async def test_a_url_that_is_not_utf_8_is_refused(group: Group, path: str) -> None:
+    """Its bytes are those of no id; `%FF` as a text is another message, `%25FF`."""
+    (worker,) = await group.start([range(6)])
+
+    reply = await group.get(worker, path)
+
+    assert (reply.status, reply.headers["Content-Type"]) == (400, "application/problem+json")
+    assert "UTF-8" in reply.json["detail"]
+
+
 @pytest.mark.parametrize(
     "name", ["a/b", "{x}", "100%", "%2F", "a b+c", "메시지", "?q=1&r#f", "..", "a\nb", "x" * 256]
 )

@@ -239,7 +239,8 @@ def check_answer(data: Data, query: StatsQuery, answer: dict[str, Any], tables: 
     assert (answer["lastUpdated"] is None) == (not messages)
     by_group: dict[tuple[str | None, ...], list[Delivery]] = {}
     for delivery in messages:
-        by_group.setdefault(tuple(group_of(delivery)[n] for n in query.group_by), []).append(delivery)
+        stated = group_of(delivery) | {"provider": delivery.provider}
+        by_group.setdefault(tuple(stated[n] for n in query.group_by), []).append(delivery)
     groups = {
         tuple(group[name] for name in query.group_by): without_time(group)
         for group in answer.get("groups", [])
