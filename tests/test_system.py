@@ -66,8 +66,9 @@ class Producers:
         assert self.default.flush(30) == self.murmur2.flush(30) == 0
         assert self.failures == []
 
-    def send(self, by: Producer, stream: str, key: str | None, said: Json) -> None:
-        self.send_raw(by, stream, key=key, value=json.dumps(said).encode())
+    def send(self, by: Producer, stream: str, key: str | None, said: Json, timestamp: int = 0) -> None:
+        """Produce a record; the timestamp is the producer's time when it is 0."""
+        self.send_raw(by, stream, key=key, value=json.dumps(said).encode(), timestamp=timestamp)
 
     def send_raw(self, by: Producer, stream: str, **record: Any) -> None:
         by.produce(self.names.input(stream), on_delivery=self._delivered, **record)
@@ -121,7 +122,8 @@ def produce(producers: Producers) -> int:
         if n % 5 == 1:
             says.append((second, "requests", (None, f"{PHONE}{n:04d}")[n // 5 % 2], request(n)))
         for said in says:
-            producers.send(*said)
+            # some clients write seconds, or what their memory holds
+            producers.send(*said, timestamp=START_MS // 1000 if n % 7 == 3 else 0)
         sent += len(says)
     producers.flush()
     return sent
@@ -198,6 +200,8 @@ def test_records_of_one_message_from_both_partitioners_make_one_delivery(outcome
         assert (record["tracked"], record["currentStatus"]) == (True, "DELIVERED")
         assert record["phoneNumber"] == f"{PHONE}{n:04d}"
         assert sorted(entry["status"] for entry in record["statusHistory"]) == ["DELIVERED", "QUEUED", "SENT"]
+        assert all(entry["timeSource"] == "given" for entry in record["statusHistory"])
+        assert record["updatedAt"] > iso(START_MS)
         report = record["deliveryReport"]
         at = START_MS + n * 1000
         assert (report["sentAt"], report["deliveredAt"]) == (iso(at + 100), iso(at + 250))

@@ -24,8 +24,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.engine import metrics
-from streams.engine.batches import Batch
+from streams.engine.batches import Batch, Record
 from streams.engine.parsing import as_parsed
+from streams.engine.stream_time import StreamTime
 from streams.engine.transactions import PartitionTransactions
 
 __all__ = ["BatchConsumer", "Transport"]
@@ -91,6 +92,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._covered: dict[TP, int] = {}
+        self._stream_time = StreamTime(lambda: time.time_ns() // 1_000_000)
         #: partitions that have more than was polled; replaced as a whole, for other threads read it
         self.lagging: frozenset[TP] = frozenset()
         #: up to where each partition can be read, None: not known yet; replaced as a whole, likewise
@@ -162,10 +164,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             start = self._covered.get(tp)
             if tp not in active or start is None or not state.has_valid_position:
                 continue
-            end, records = state.position, polled.get(TopicPartition(*tp), [])
+            end = state.position
+            records: Sequence[Record] = polled.get(TopicPartition(*tp), [])
             _require_same_log(tp, start, end, records)
             if _take_reset(state):
                 self._report_expired(tp, start, records[0].offset if records else end)
+            if records and tp.topic in self.app.lanes.topics:  # type: ignore[attr-defined]
+                records = self._stream_time.restamp(tp, records)
             if end > start:
                 batches.append(Batch(tp.topic, tp.partition, start, end, records))
                 self._covered[tp] = end

@@ -9,10 +9,12 @@ from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from streams.engine.batches import Batch
+from streams.engine.stream_time import StreamTime
 from streams.engine.transport import BatchConsumerThread, _checked
 from tests.engine.records import Record
 
 INPUT, OTHER = TP("input", 3), TP("input", 4)
+NOW = 1_795_435_200_000
 
 
 class Polls:
@@ -24,6 +26,7 @@ class Polls:
         thread = self.thread
         thread.app = SimpleNamespace(lanes=SimpleNamespace(has_work=lambda: True, topics=("input",)))
         thread._covered = {INPUT: 10, OTHER: 20}
+        thread._stream_time = StreamTime(lambda: NOW)
         self.states = {
             TopicPartition(*tp): SimpleNamespace(
                 has_valid_position=True, position=position, lso=None, highwater=None
@@ -99,6 +102,24 @@ def test_partitions_without_a_note_or_a_position_make_no_batch() -> None:
 
     assert polls.poll({INPUT, OTHER}, 10) == []
     assert polls.thread._covered == {OTHER: 20}
+
+
+def test_records_of_inputs_have_possible_timestamps() -> None:
+    """Those of changelogs are the broker's, and stay as they are."""
+    polls = Polls()
+    polls.move(INPUT, 12)
+    polled = {TopicPartition(*INPUT): [Record(10, timestamp=-1)]}
+    assignment = SimpleNamespace(tps=list(polls.states), state_value=polls.states.__getitem__)
+
+    (batch,) = polls.thread._batches(assignment, {INPUT}, polled)
+    assert [record.timestamp for record in batch.records] == [NOW]
+
+    polls.thread.app.lanes.topics = ()
+    polls.move(INPUT, 14)
+    (batch,) = polls.thread._batches(
+        assignment, {INPUT}, {TopicPartition(*INPUT): [Record(12, timestamp=-1)]}
+    )
+    assert [record.timestamp for record in batch.records] == [-1]
 
 
 @pytest.mark.parametrize(("position", "offsets"), [(8, ()), (8, (5, 6)), (10, (8, 9)), (15, (3, 11))])
