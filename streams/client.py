@@ -320,9 +320,13 @@ class DeliveryTracker:
         channel: str | None = None,
         tenant: str | None = None,
         created_at: datetime | None = None,
+        scheduled_at: datetime | None = None,
         max_tracking_duration_ms: int | None = None,
     ) -> None:
-        """Begin to track a message; one that is tracked already is amended."""
+        """Begin to track a message; one that is tracked already is amended.
+
+        The message is waited for from its creation on, or from `scheduled_at` if it is to be sent later.
+        """
         said = {
             "messageId": message_id,
             "phoneNumber": phone_number,
@@ -334,6 +338,7 @@ class DeliveryTracker:
             "channel": channel,
             "tenant": tenant,
             "createdAt": created_at or datetime.now(UTC),
+            "scheduledAt": scheduled_at,
             "maxTrackingDuration": max_tracking_duration_ms,
         }
         await self._say("POST", "/v1/messages", said)

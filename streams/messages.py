@@ -161,6 +161,7 @@ class TrackRequest(Track, gc=False, rename="camel", tag_field="type", tag="track
     """Value of ``requests``: a track request with times as they may be written."""
 
     created_at: WireTime | None = None  # type: ignore[assignment]
+    scheduled_at: WireTime | None = None  # type: ignore[assignment]
     webhooks: Annotated[list[WebhookRequest], msgspec.Meta(max_length=10)] | None = None  # type: ignore[assignment]
 
 
@@ -244,6 +245,8 @@ def _narrow_request(request: Any, seal: Seal | None) -> Request:
         return request  # type: ignore[no-any-return]
     if request.created_at is not None:
         request.created_at = to_ms(request.created_at, "createdAt")
+    if request.scheduled_at is not None:
+        request.scheduled_at = to_ms(request.scheduled_at, "scheduledAt")
     if request.metadata is not None:
         request.metadata = _texts(request.metadata)
     _narrow_names(request)

@@ -146,6 +146,7 @@ class Track(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="tra
     initial_status: Status | None = None
     metadata: dict[Text, Any] | None = None
     created_at: int | None = None
+    scheduled_at: int | None = None
     max_tracking_duration: Duration | None = None
     webhooks: list[Webhook] | None = None
 
@@ -197,7 +198,11 @@ class Judge(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="jud
 
 
 class Request(msgspec.Struct, array_like=True, gc=False):
-    """What the track request says that counts."""
+    """What the track request says that counts.
+
+    Attributes:
+        scheduled_at: when the message is to be sent, ms; None: at once.
+    """
 
     created_at: int
     phone_number: str | None
@@ -207,6 +212,13 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     tenant: str | None
     tracking_ms: int = DEFAULT_TRACKING_MS
     webhooks: list[Webhook] | None = None
+    scheduled_at: int | None = None
+
+    @property
+    def expires_at(self) -> int:
+        """Until when the message is waited for, from its creation, or from when it is to be sent; ms."""
+        begin, scheduled = self.created_at, self.scheduled_at
+        return (begin if scheduled is None or scheduled < begin else scheduled) + self.tracking_ms
 
 
 class Delivery(msgspec.Struct, array_like=True, gc=False):
@@ -305,7 +317,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
     @property
     def expires_at(self) -> int | None:
         """Until when a tracked message is waited for; ms."""
-        return None if self.request is None else self.request.created_at + self.request.tracking_ms
+        return None if self.request is None else self.request.expires_at
 
     @property
     def sent_at(self) -> int | None:
@@ -588,6 +600,7 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
         request.tenant,
         request.max_tracking_duration or DEFAULT_TRACKING_MS,
         request.webhooks or None,
+        request.scheduled_at,
     )
     known = delivery.request
     if known is not None and request_order(said) >= request_order(known):
@@ -629,6 +642,7 @@ def request_order(request: Request) -> tuple[object, ...]:
         (request.channel is not None, request.channel or ""),
         (request.tenant is not None, request.tenant or ""),
         request.tracking_ms,
+        (request.scheduled_at is not None, request.scheduled_at or 0),
         [_webhook_order(webhook) for webhook in request.webhooks or ()],
         # the last, for once it is erased it must not have mattered
         request.phone_number or "",

@@ -48,7 +48,7 @@ def due_at(delivery: Delivery, lifetimes: Lifetimes) -> int:
     elif precedence == NOTHING:
         at = delivery.updated_at + lifetimes.marker_ms
     elif delivery.request is not None:
-        at = delivery.request.created_at + delivery.request.tracking_ms
+        at = delivery.request.expires_at
     else:
         at = delivery.created_at + lifetimes.tracking_ms
     # a broker may accept any timestamp

@@ -102,6 +102,7 @@ class TrackingRecord(Shown):
     provider: str | None = None
     channel: str | None = None
     tenant: str | None = None
+    scheduled_at: str | None = None
     expires_at: str | None = None
     metadata: dict[str, msgspec.Raw] | None = None
     history_folded: int = 0
@@ -141,6 +142,7 @@ def report(message_id: str, delivery: Delivery) -> DeliveryReport:
 def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
     """Return the whole tracking record of a message."""
     expires_at = delivery.expires_at
+    scheduled_at = None if delivery.request is None else delivery.request.scheduled_at
     shown = report(message_id, delivery)
     return TrackingRecord(
         message_id,
@@ -155,6 +157,7 @@ def record_view(message_id: str, delivery: Delivery) -> TrackingRecord:
         delivery.provider,
         delivery.channel,
         delivery.tenant,
+        None if scheduled_at is None else iso(scheduled_at),
         None if expires_at is None else iso(expires_at),
         shown.metadata,
         delivery.folded,

@@ -52,7 +52,7 @@ def test_records_are_arrays_that_begin_with_a_version_a_status_and_a_time() -> N
         0,
         None,
         {},
-        [NOON, "+82100000001", "tpl", "solapi", None, None, 72 * 3_600_000, None],
+        [NOON, "+82100000001", "tpl", "solapi", None, None, 72 * 3_600_000, None, None],
         None,
         None,
         None,

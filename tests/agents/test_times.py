@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streams.domain.reports import record_view
+from streams.domain.times import iso
 from tests.agents.flowing import NOON, Partition, Record, record, request, status
 
 HOUR = 3_600_000
@@ -53,6 +54,28 @@ def test_a_request_may_say_how_long_to_wait(asked: dict[str, Any], waited: int) 
     partition = Partition().ask(request(createdAt=NOON - 10, **asked))
 
     assert partition.delivery().due_at == partition.delivery().expires_at == NOON - 10 + waited
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "begin"),
+    [
+        (NOON + 120 * HOUR, NOON + 120 * HOUR),
+        ("2026-11-23T21:00:01+09:00", NOON + 1_000),
+        (NOON - 11, NOON - 10),
+        (0, NOON - 10),
+    ],
+)
+def test_a_message_that_is_sent_later_is_waited_for_from_then_on(scheduled: int | str, begin: int) -> None:
+    """One that is to be sent in five days must not expire after three."""
+    partition = Partition().ask(request(createdAt=NOON - 10, scheduledAt=scheduled))
+    partition.ask(timer("expire", begin + 72 * HOUR - 1))
+    assert partition.delivery().status == "QUEUED"
+
+    shown = record_view("m-1", partition.delivery())
+    assert shown.expires_at == iso(begin + 72 * HOUR)
+    assert shown.scheduled_at is not None
+    partition.ask(timer("expire", begin + 72 * HOUR))
+    assert partition.delivery().status == "EXPIRED"
 
 
 def test_a_message_that_nobody_tracks_expires_too() -> None:

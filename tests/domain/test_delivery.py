@@ -363,4 +363,5 @@ def test_tracking_ends_72_hours_after_creation_unless_the_request_says_otherwise
     """Only what is tracked expires."""
     assert delivery_of(request(0)).expires_at == NOON + 72 * 3_600_000
     assert delivery_of(request(0, max_tracking_duration=10)).expires_at == NOON + 10
+    assert delivery_of(request(0, scheduled_at=NOON + 50)).expires_at == NOON + 50 + 72 * 3_600_000
     assert delivery_of(callback("SENT")).expires_at is None

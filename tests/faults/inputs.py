@@ -137,6 +137,7 @@ def parse_request(body: Json) -> Json:
     spell(out)
     out["status"] = status_of(text(body, "initialStatus") or "QUEUED")
     out["given"] = moment(body, "createdAt")
+    out["scheduled"] = moment(body, "scheduledAt")
     out["duration"] = whole(body, "maxTrackingDuration", 2**53)
     out["metadata"] = mapping(body, "metadata")
     out["webhooks"] = [webhook(said) for said in sequence(body, "webhooks", 10) or ()]

@@ -367,7 +367,9 @@ class Message:
         created_at = request["createdAt"] if request else min(e["at"] for e in entries)
         record["createdAt"] = iso(created_at)
         record["updatedAt"] = iso(self.updated_at)
-        record["expiresAt"] = iso(created_at + request["duration"]) if request else None
+        record["scheduledAt"] = iso(request["scheduled"]) if request else None
+        begin = max(created_at, request["scheduled"] or created_at) if request else created_at
+        record["expiresAt"] = iso(begin + request["duration"]) if request else None
         record["metadata"] = {key: json.loads(said[1]) for key, said in self.metadata.items()} or None
         record["statusHistory"] = [shown_entry(self.id, e) for e in entries]
         record["webhooks"] = request["webhooks"] if request else None
@@ -444,12 +446,14 @@ def make_request(body: Json, created_at: int, ages: Ages) -> Json:
     duration = body["duration"] or ages.tracking_ms
     order = (
         *(created_at, body["templateId"], body["provider"], *optional),
-        *(duration, [webhook_order(said) for said in body["webhooks"]], body["phoneNumber"]),
+        *(duration, (body["scheduled"] is not None, body["scheduled"] or 0)),
+        *([webhook_order(said) for said in body["webhooks"]], body["phoneNumber"]),
     )
     return {name: body[name] for name in names} | {
         "createdAt": created_at,
         "tuple": order,
         "duration": duration,
+        "scheduled": body["scheduled"],
         "webhooks": body["webhooks"] or None,
     }
 

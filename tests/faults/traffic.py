@@ -111,6 +111,8 @@ class Lifecycle:
                 said[name] = value
         if rng.random() < 0.3:
             said["maxTrackingDuration"] = 1_000 * rng.randrange(1, 100)
+        if rng.random() < 0.2:
+            said["scheduledAt"] = iso(self.now + rng.randrange(-60_000, 120_000))
         if rng.random() < 0.1:
             del said["createdAt"]
         yield self.send("requests", self.now + rng.choice((0, 0, 300)), said)
