@@ -286,7 +286,7 @@ def test_statistics_move_with_the_delivery(partition: Partition) -> None:
     assert created == partition.cohorts(SENT_THEN)
     for key, found in created.items():
         providers = {"other": 1} if key.level == b"w" else {}
-        assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 60_000, {bucket(60_000): 1}, {}, providers)
+        assert found == ([0, 0, 0, 0, 0, 0, 1, 0, 0], 1, 1, 0, 60_000, {bucket(60_000): 1}, {}, providers)
     happened = {(key.start - minute, key.group[2]): found for key, found in partition.activities().items()}
     assert happened == {
         (0, "solapi"): ([1, 0, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0], 1, [1, 0, 0, 0, 0, 0, 0]),
