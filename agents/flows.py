@@ -488,7 +488,7 @@ class Passed:
 
 
 class WebhookFlow(Flow[Said]):
-    """The way of what workers say of webhooks.
+    """Applies the results of webhook attempts, and the requests to resend and to abandon webhooks.
 
     It changes a delivery only where the receiver of a webhook of the message's own has answered 410.
     """

@@ -287,7 +287,7 @@ class Telling:
         del queue.waiting[which]
 
     def resend(self, said: Resend, audience: Audience, at: int, unit: Unit) -> bool:
-        """Let an event be told to an endpoint once more.
+        """Send an event to an endpoint once more, from the first attempt on.
 
         Args:
             audience: of the message as it is now: an endpoint receives no other tenant's events.

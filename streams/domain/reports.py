@@ -79,12 +79,17 @@ class HistoryEntry(Shown):
 
 
 class ShownWebhook(Shown):
-    """Where a message is told of; `timeout` in ms."""
+    """A webhook of the message's own; `timeout` in ms.
+
+    Attributes:
+        gone: whether its receiver has answered 410, so that nothing more is sent there.
+    """
 
     url: str
     events: list[str] | None = None
     timeout: int | None = None
     retries: int | None = None
+    gone: bool = False
 
 
 class TrackingRecord(Shown):
@@ -170,7 +175,7 @@ def _shown_webhooks(delivery: Delivery) -> list[ShownWebhook] | None:
     if delivery.request is None or not delivery.request.webhooks:
         return None
     return [
-        ShownWebhook(webhook.url, webhook.events, webhook.timeout_ms, webhook.retries)
+        ShownWebhook(webhook.url, webhook.events, webhook.timeout_ms, webhook.retries, webhook.gone)
         for webhook in delivery.request.webhooks
     ]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agents.telling import Telling
 from streams.domain.endpoints import Endpoint, Filters
 from streams.domain.lifetimes import LAST_MS
+from streams.domain.reports import record_view
 from streams.domain.retries import SCHEDULE_MS
 from streams.domain.routing import MOST_REMEMBERED, Routing
 from streams.domain.webhooks import Queue, Sending, Told, event_id, event_key
@@ -402,6 +403,11 @@ def test_410_ends_a_webhook_of_a_message_s_own() -> None:
     ]
     assert sendings(where)["statuses-0-0-0", "@0"].state == "failed"
     assert len(waiting(where, "@1")) == 5
+    shown = record_view("m-1", where.delivery()).webhooks or []
+    assert [(webhook.url, webhook.gone) for webhook in shown] == [
+        ("https://a.example", True),
+        ("https://b.example", False),
+    ]
     assert {endpoint for _, endpoint in sendings(where)} == {"@0"}
 
 
