@@ -575,7 +575,7 @@ class Lanes:
         """Open the producer of a partition anew, which aborts its transaction.
 
         Raises:
-            ConsistencyError: another worker has committed meanwhile.
+            PartitionTaken: another worker has committed meanwhile.
         """
         await self.app.consumer.transactions.reopen(number, stands)
 

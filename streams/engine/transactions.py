@@ -29,6 +29,7 @@ __all__ = [
     "BatchRefused",
     "NotCommitted",
     "Packer",
+    "PartitionTaken",
     "PartitionTransactions",
     "SentBatch",
     "Stored",
@@ -67,6 +68,10 @@ class _CalmRetries(logging.Filter):
 
 
 logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
+
+
+class PartitionTaken(ConsistencyError):
+    """Another worker has committed in a partition that this one still took for its own."""
 
 
 class NotCommitted(Exception):
@@ -407,16 +412,21 @@ class PartitionTransactions(TransactionManager):
             stands: by topic, where the lane stands; it goes on only if the group does, too.
 
         Raises:
-            ConsistencyError: another worker has committed meanwhile.
+            PartitionTaken: another worker has committed meanwhile.
         """
         last = self.producers.pop(number, None)
         if last is not None:
             await abandon(last)
+        # a worker that was evicted without noticing must not fence the one that has its partition now
+        await self._require_stands(number, stands)
         await self._open(number)
+        await self._require_stands(number, stands)
+
+    async def _require_stands(self, number: int, stands: Mapping[str, int]) -> None:
         expected = {TP(topic, number): offset for topic, offset in stands.items()}
         committed = await self.consumer.stands(list(expected))  # type: ignore[attr-defined]
         if committed != expected:
-            raise ConsistencyError(
+            raise PartitionTaken(
                 f"partition {number} was committed up to {committed} while its lane stood at {expected}: "
                 "another worker has it"
             )

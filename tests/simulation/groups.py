@@ -22,6 +22,9 @@ class Group:
 
     A member that is stopped, or cut off from the coordinator, does not know that it was evicted: it goes on
     as the owner of its partitions.
+
+    Attributes:
+        ever_evicted: the workers that were evicted at any time.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Group:
         self._trace = trace
         self._members: dict[Any, float] = {}
         self._evicted: dict[Any, None] = {}
+        self.ever_evicted: set[Any] = set()
         self._is_due = asyncio.Event()
 
     def join(self, worker: Any) -> None:
@@ -77,6 +81,7 @@ class Group:
 
     def _evict(self, worker: Any) -> None:
         self._trace("evict", worker.name)
+        self.ever_evicted.add(worker)
         if self._members.pop(worker, None) is not None:
             self._evicted[worker] = None
             self.rebalance()

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from streams.engine import transactions
 from streams.engine.batches import SEEK_AGAIN_S
+from streams.engine.transactions import PartitionTaken
 from tests.simulation.cluster import GROUP, Cluster
 from tests.simulation.connections import Network
 from tests.simulation.groups import Group
@@ -403,7 +404,8 @@ class Simulation:
 
     def _judge(self) -> None:
         for worker in self.workers:
-            if worker.error is not None and not isinstance(worker.error, EXPECTED):
+            is_taken = isinstance(worker.error, PartitionTaken) and worker in self.group.ever_evicted
+            if worker.error is not None and not isinstance(worker.error, EXPECTED) and not is_taken:
                 raise Wrong(f"{worker.name} ended with {worker.error!r}")
         judge(self.cluster, self.acknowledged)
         if self.receivers is not None:

@@ -39,6 +39,17 @@ def test_the_same_seed_makes_the_same_run() -> None:
     assert first == second
 
 
+def test_an_evicted_worker_does_not_fence_the_new_holder_of_its_partition() -> None:
+    """A worker that is cut off for longer than its session, and then repeats a unit, ends; no other does."""
+    done = simulate("--trace", "--seeds", "11767")
+
+    assert done.returncode == 0, done.stdout
+    crashes = [line for line in done.stdout.splitlines() if " crash " in line]
+    assert len(crashes) == 1
+    assert "worker1.1" in crashes[0]
+    assert "PartitionTaken" in crashes[0]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", MUTATIONS)
 def test_a_fault_of_the_engine_is_found(fault: str) -> None:
