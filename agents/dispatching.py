@@ -131,7 +131,7 @@ class Pace:
         under_way: attempts that are being made.
         not_before: when it can be tried again, ms.
         allowance: attempts that its rate still lets through, and when that was counted, ms.
-        url: that the attempts go to; empty: not known yet.
+        url: of the endpoint; empty until the first attempt.
     """
 
     width: int = MOST_AT_ONCE
@@ -142,7 +142,7 @@ class Pace:
     url: str = ""
 
     def go_to(self, url: str) -> None:
-        """Begin anew where an endpoint has another URL: what its receiver before took says nothing."""
+        """Reset the limits when the endpoint has another URL: they describe the previous receiver."""
         if self.url not in ("", url):
             self.width, self.not_before = MOST_AT_ONCE, 0
         self.url = url

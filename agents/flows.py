@@ -510,10 +510,10 @@ class WebhookFlow(Flow[Said]):
             for (record, _, what), key in zip(said, keys, strict=True)
         ]
         for message_id, endpoint_id, url in results.gone:
-            self._close(message_id, int(endpoint_id.removeprefix(OWN)), url, unit)
+            self._close_webhook(message_id, int(endpoint_id.removeprefix(OWN)), url, unit)
         self._conclude(said, outcomes, tally, unit)
 
-    def _close(self, message_id: str, number: int, url: str, unit: Unit) -> None:
+    def _close_webhook(self, message_id: str, number: int, url: str, unit: Unit) -> None:
         deliveries, key = unit.table(self.tables.deliveries), message_id.encode()
         delivery = deliveries.get(key)
         if delivery is not None and close_webhook(delivery, number, url):

@@ -248,15 +248,15 @@ class Telling:
         return queue
 
     def _leave_out(self, key: bytes, queue: Queue, at: int, unit: Unit) -> None:
-        """Give up the oldest events that wait behind the first of a queue, which may be under way.
+        """Give up the oldest events of a queue that is too long, except the first, which may be under way.
 
-        All that waits is one row, written with each event.
+        A queue is one row, which is written with each event.
         """
         end = 1 + min(len(queue.waiting) - MOST_WAITING, MOST_LEFT_OUT)
         self.give_up(key, queue, slice(1, end), "overflow", at, unit)
 
     def give_up(self, key: bytes, queue: Queue, which: slice, reason: GivenUp, at: int, unit: Unit) -> None:
-        """Remove events from a queue, untried; they count as failed, so they are listed and can be resent."""
+        """Remove events from a queue without an attempt; they count as failed and can be resent."""
         endpoint_id, message_id = queue_names(key)
         events, sendings = unit.table(self.tables.events), unit.table(self.tables.sendings)
         emit, message_key = unit.emitter(self.names.events), message_id.encode()
@@ -379,10 +379,10 @@ class Telling:
 
 
 class Results:
-    """Takes what came of attempts, as one batch says it.
+    """Applies the results of the webhook attempts of one batch.
 
     Attributes:
-        gone: of webhooks of a message's own that were answered 410 the message, the endpoint's id and URL.
+        gone: message id, endpoint id and URL of each webhook of a message's own that was answered 410.
     """
 
     def __init__(self, telling: Telling, unit: Unit) -> None:

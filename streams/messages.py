@@ -197,19 +197,16 @@ def _narrow_status(callback: Any) -> Callback:
         _narrow_rarer_times(callback)
     if callback.metadata is not None or callback.error is not None:
         _narrow_values(callback)
-    # as `_narrow_names` does it
-    if (name := callback.provider) is not None and not name.islower():
-        callback.provider = name.lower()
-    if (name := callback.channel) is not None and not name.islower():
-        callback.channel = name.lower()
+    _narrow_names(callback)
     return callback  # type: ignore[no-any-return]
 
 
-def _narrow_names(request: Any) -> None:
+def _narrow_names(said: Any) -> None:
     """Write the names of the provider and the channel in lower case: systems spell them differently."""
-    request.provider = request.provider.lower()
-    if request.channel is not None:
-        request.channel = request.channel.lower()
+    if (name := said.provider) is not None and not name.islower():
+        said.provider = name.lower()
+    if (name := said.channel) is not None and not name.islower():
+        said.channel = name.lower()
 
 
 def _narrow_values(callback: Any) -> None:
@@ -257,7 +254,7 @@ def _narrow_request(request: Any, seal: Seal | None) -> Request:
 
 
 def _narrow_webhook(number: int, said: Any, owner: str, seal: Seal | None) -> Webhook:
-    """Check a webhook; what is secret is sealed, or let go if it cannot be."""
+    """Check a webhook and seal its secret and headers; without keys these are dropped."""
     for field, problem in _webhook_problems(said):
         raise MalformedRecord("invalid-value", f"webhooks[{number}].{field}", problem)
     secret, headers = said.sealed_secret, said.sealed_headers
@@ -298,7 +295,7 @@ def pattern_problem(pattern: str, names: Sequence[str]) -> str | None:
     """Return why a pattern matches none of these names of events; None if it matches one."""
     if is_pattern(pattern, names):
         return None
-    return f"Expected one of {', '.join(names)}, or the begin of some, such as message.*, or *"
+    return f"Expected one of {', '.join(names)}, a prefix such as message.*, or *"
 
 
 def _as_read(said: Said) -> Said:

@@ -198,7 +198,7 @@ class Judge(msgspec.Struct, gc=False, rename="camel", tag_field="type", tag="jud
 
 
 class Request(msgspec.Struct, array_like=True, gc=False):
-    """What the track request says that counts.
+    """The fields of the track request that counts.
 
     Attributes:
         scheduled_at: when the message is to be sent, ms; None: at once.
@@ -216,7 +216,7 @@ class Request(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def expires_at(self) -> int:
-        """Until when the message is waited for, from its creation, or from when it is to be sent; ms."""
+        """When tracking ends without a final status; ms. It begins at `scheduled_at` if that is later."""
         begin, scheduled = self.created_at, self.scheduled_at
         return (begin if scheduled is None or scheduled < begin else scheduled) + self.tracking_ms
 
@@ -614,14 +614,14 @@ def _request(delivery: Delivery, request: Track, at: int) -> bool:
 
 
 def close_webhook(delivery: Delivery, number: int, url: str) -> bool:
-    """Send no more webhooks to a receiver of the message's own that has answered 410.
+    """Mark a webhook of the message's own as gone: its receiver has answered 410.
 
     Args:
         number: of the webhook in the request.
-        url: of the webhook that was answered; another request may have taken the place of its request.
+        url: of the webhook that was answered; another request may have replaced the one that named it.
     Returns: whether that changed the delivery.
     """
-    webhooks = (delivery.request.webhooks if delivery.request is not None else None) or []
+    webhooks = [] if delivery.request is None else delivery.request.webhooks or []
     if number >= len(webhooks) or webhooks[number].url != url or webhooks[number].gone:
         return False
     webhooks[number].gone = True

@@ -81,7 +81,7 @@ SEEDS_NAME: Final = "message."
 """Begins what k-msg calls an event: by the status that was reached."""
 
 STATUS_EVENTS: Final = tuple(SEEDS_NAME + status.lower() for status in NAMES)
-"""The names by statuses."""
+"""The names of the events ``status.updated`` by the status that was reached."""
 
 
 class Secret(msgspec.Struct, array_like=True, gc=False):
@@ -228,7 +228,7 @@ def changed(endpoint: Endpoint, change: Change, now: int) -> Endpoint | None:
     """Return an endpoint as it is after a change; None when that changes nothing."""
     after = structs.replace(endpoint, **_said(change, Endpoint))
     if change.state == "active" or after.url != endpoint.url:
-        # who activates an endpoint has mended it, and another URL has not failed yet
+        # an operator has repaired the endpoint, or nothing has failed at its new URL yet
         after.failing_since = None
     after.filters = structs.replace(endpoint.filters, **_said(change, Filters))
     if isinstance(change.secret, bytes):
@@ -253,7 +253,7 @@ def names_of(type_: str, reached: Status | None) -> tuple[str, ...]:
 def is_pattern(text: str, names: Iterable[str]) -> bool:
     """Return whether a text is a pattern that matches at least one of these names of events.
 
-    A pattern is a name, the begin of names (``message.*``), or ``*``.
+    A pattern is a name, a prefix of names (``message.*``), or ``*``.
     """
     return _PATTERN.fullmatch(text) is not None and is_wanted([text], names)
 

@@ -1,4 +1,4 @@
-"""Headers that a customer wants to go along with webhooks: which can, and which are not theirs to set."""
+"""Headers that a customer adds to webhooks: the rules for their names and values."""
 
 from __future__ import annotations
 

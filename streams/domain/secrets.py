@@ -1,4 +1,4 @@
-"""The text of a webhook's secret: its forms, and which of them a customer may begin to use."""
+"""Secrets of webhooks as texts: their forms, and the rules for new ones."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def _shown(lengths: range | tuple[int, ...]) -> str:
 
 
 def new_secret_problem(secret: str) -> str | None:
-    """Return why a customer should not begin to use a secret; None if nothing is wrong.
+    """Return why a new secret is refused; None if it is fine. The text does not contain the secret.
 
-    Secrets in use are read by `read_secret` alone. The text does not contain the secret.
+    Secrets that are in use already need not follow these rules.
     """
     if secret != secret.strip():
         return "Expected no blanks or line ends around the secret"

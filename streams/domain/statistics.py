@@ -343,7 +343,7 @@ sent to delivered, or SKEWED; the code of its error, if it failed. A bare tuple:
 callback."""
 
 SKEWED: Final = -1
-"""Stands for a duration that cannot be, for clocks of different machines disagree or a time is wrong."""
+"""Replaces a duration that is negative, or that belongs to a message that has not arrived."""
 
 
 def standing(delivery: Delivery) -> Standing:

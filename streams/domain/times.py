@@ -48,8 +48,8 @@ MOST_TEXTS: Final = 8_192
 def to_ms(time: WireTime, field: str) -> int:
     """Return the milliseconds of a time as it came in; halves are rounded to even.
 
-    Times outside the years 1 to 9999 become the first or the last of these: they are not plausible, but the
-    rest of what was said is.
+    A time outside the years 1 to 9999 becomes the first or the last moment of these, so that an implausible
+    time does not cost the rest of its callback.
 
     Raises:
         MalformedRecord: it is no time, or has no zone; `field` is to blame.

@@ -1,4 +1,4 @@
-"""Timestamps of records, where a producer's clock or unit was wrong by decades.
+"""The stream time of partitions, which replaces impossible timestamps of records.
 
 Clients write -1, 0, seconds, microseconds and nanoseconds into the timestamp of a record, and most brokers
 accept them. Retention, expiry and event times follow from it, so such a record gets the stream time of its

@@ -71,7 +71,7 @@ logging.getLogger("aiokafka.producer.sender").addFilter(_CalmRetries())
 
 
 class PartitionTaken(ConsistencyError):
-    """Another worker has committed in a partition that this one still took for its own."""
+    """Another worker has committed offsets of a partition that this worker believed to own."""
 
 
 class NotCommitted(Exception):

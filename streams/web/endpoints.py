@@ -250,7 +250,7 @@ class Endpoints:
         endpoint = Endpoint(
             url=said.url,
             events=said.events,
-            filters=Filters(said.tenant, lowered(said.channels), lowered(said.providers)),
+            filters=Filters(said.tenant, _lower_case(said.channels), _lower_case(said.providers)),
             secrets=[Secret(sealed, self.now())],
             headers=headers,
             header_names=names,
@@ -297,7 +297,7 @@ class Endpoints:
             if (value := getattr(said, name)) is not UNSET
         }
         for name in fields.keys() & {"channels", "providers"}:
-            fields[name] = lowered(fields[name])
+            fields[name] = _lower_case(fields[name])
         if said.timeout is not UNSET:
             fields["timeout_ms"] = said.timeout
         if said.state is not UNSET:
@@ -498,8 +498,8 @@ class Endpoints:
         return await by_holder(self.gathering, request, partition, ANSWERED_S, body)
 
 
-def lowered(names: Sequence[str]) -> list[str]:
-    """Return names of providers or channels as deliveries have them: in lower case."""
+def _lower_case(names: Sequence[str]) -> list[str]:
+    """Return names of providers or channels in lower case, as deliveries have them."""
     return [name.lower() for name in names]
 
 

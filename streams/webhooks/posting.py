@@ -32,7 +32,7 @@ STANDING: Final = "User-Agent: delivery-tracker\r\nContent-Type: application/jso
 """Headers of every request."""
 
 _TARGET: Final = re.compile(r"[^/?#]*//[^/?#]*([^#]*)")
-"""What follows the authority of a URL (RFC 3986, appendix B), without the fragment."""
+"""Matches a URL up to its fragment; the group is its path and query (RFC 3986, appendix B)."""
 
 _BREAKS_LINES: Final = re.compile(r"[\r\n\0]")
 
@@ -132,9 +132,9 @@ class Poster:
             deadline: of time.monotonic.
 
         Raises:
-            NoAnswer: what came is no answer.
-            TimeoutError: none came in time.
-            OSError: there is no connection, or it ended before.
+            NoAnswer: the response is not HTTP.
+            TimeoutError: there was no response in time.
+            OSError: the connection failed, or ended before the response.
         """
         kept = self._pool.take(server)
         if kept is not None:

@@ -525,7 +525,7 @@ async def test_what_says_that_it_is_too_much_gets_less() -> None:
 
 
 async def test_another_url_is_sent_as_much_as_any_new_endpoint() -> None:
-    """What the receiver of before refused says nothing of the other; any other change leaves the limit."""
+    """The limit belongs to the previous receiver; a change of another field keeps it."""
     world = World(1, ep_a=Endpoint(url="https://old.example"))
     for number in range(60):
         world.say(f"m-{number}", "SENT")

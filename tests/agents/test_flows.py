@@ -596,7 +596,7 @@ def test_what_is_unusual_but_right_is_applied(partition: Partition, said: dict[s
 def test_an_error_s_code_may_be_a_number_and_its_message_absent(
     partition: Partition, error: dict[str, Any], code: str, message: str
 ) -> None:
-    """As providers write them: the failure must not be lost for its form."""
+    """Providers write errors in these forms; none of them may cost the failure."""
     partition.say(status("FAILED", error=error))
 
     assert partition.events[0].json["deliveryReport"]["error"] == {"code": code, "message": message}

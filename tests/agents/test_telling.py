@@ -385,7 +385,7 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more_until_someone_mends_it() -
 
 
 def test_410_ends_a_webhook_of_a_message_s_own() -> None:
-    """What waits fails untried, what follows is not sent; the message's other webhooks go on."""
+    """Waiting events fail without an attempt, later ones are not sent; the message's other webhooks go on."""
     where = partition()
     where.ask(
         request("m-1", createdAt=NOON, webhooks=[{"url": "https://a.example"}, {"url": "https://b.example"}])
@@ -412,7 +412,7 @@ def test_410_ends_a_webhook_of_a_message_s_own() -> None:
 
 
 def test_a_receiver_that_is_gone_stays_so_when_another_request_counts() -> None:
-    """The same URL for the same message, wherever it stands in the request."""
+    """The mark follows the URL to any place in the other request."""
     where = partition()
     gone, other = {"url": "https://a.example"}, {"url": "https://b.example"}
     where.ask(request("m-1", createdAt=NOON, webhooks=[gone]))

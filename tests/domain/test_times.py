@@ -109,7 +109,7 @@ def test_a_text_that_is_no_time_with_a_zone_is_refused(time: str) -> None:
     "size", [10**30, 1e30, float("inf"), "9" * 40, 10**22, 300_000_000_000_000_000_000, 1e400]
 )
 def test_a_number_outside_of_the_calendar_is_its_first_or_last_moment(sign: int, size: float | str) -> None:
-    """What cannot be a time must not cost the rest of its callback."""
+    """An impossible time must not cost the rest of its callback."""
     time = ("-" if sign < 0 else "") + size if isinstance(size, str) else sign * size
 
     assert to_ms(time, "sentAt") == (253_402_300_799_999 if sign > 0 else -62_135_596_800_000)

@@ -31,7 +31,7 @@ JITTER = 0.2
 SLACK_MS = 5
 HEALED_S = 90.0
 #: What a restart may take, the time it is dead included.
-LATEST_S = 60.0
+LATEST_S = 20.0
 TOLD = ("status.", "tracking.")
 
 
